@@ -1,0 +1,410 @@
+"""Network security groups: which packets of a question a group lets through, and by which rule.
+
+A question is a set of packets: sources x source ports x destinations x
+destination ports of one protocol and direction. Rules are taken in order of
+priority, each takes what it matches from what is still undecided, and the first
+to match decides
+(https://learn.microsoft.com/azure/virtual-network/network-security-group-how-it-works).
+
+A rule whose match cannot be known (a service tag nobody resolved, an enum value
+from the future) does not decide: the packets that it might match go on and
+remember it. They are UNKNOWN only if the rule that finally decides them says
+something else than the ones they remember.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, Self
+
+from msgspec import Struct, structs
+
+from facts.snapshot import Direction, NetworkSecurityGroup, SecurityRule
+from packets.addresses import (
+    EVERY_ADDRESS,
+    NOTHING,
+    IntervalSet,
+    parse_port_range,
+    parse_prefix,
+    parse_prefixes,
+    union,
+)
+
+Verdict = Literal["allowed", "denied", "unknown"]
+
+_ANY = frozenset({"*", "any", "all", "0.0.0.0/0", "::/0"})
+"""Ways to write "everything": the documentation calls `*`, `Any` and `0.0.0.0/0` equivalent."""
+_PROTOCOLS = frozenset({"tcp", "udp", "icmp", "esp", "ah"})
+_DIRECTIONS = frozenset({"inbound", "outbound"})
+
+# Address ranges that the Internet tag leaves out besides the virtual network: not publicly reachable
+# (RFC 1918, 6598, 3927, 1122, 4193, 4291).
+_PRIVATE = parse_prefixes(
+    (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "127.0.0.0/8",
+        "fc00::/7",
+        "fe80::/10",
+        "::1/128",
+    )
+)
+# The platform's virtual address, from which load balancer probes come
+# (https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16).
+_PLATFORM = parse_prefixes(("168.63.129.16", "fe80::1234:5678:9abc"))
+
+
+class Box(Struct, frozen=True):
+    """A set of packets that is a product of four sets."""
+
+    sources: IntervalSet
+    source_ports: IntervalSet
+    destinations: IntervalSet
+    destination_ports: IntervalSet
+
+    def __and__(self, other: Self) -> Self:
+        return type(self)(
+            self.sources & other.sources,
+            self.source_ports & other.source_ports,
+            self.destinations & other.destinations,
+            self.destination_ports & other.destination_ports,
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether no packet is in it."""
+        return not (self.sources and self.source_ports and self.destinations and self.destination_ports)
+
+    def minus(self, other: Self) -> list[Self]:
+        """What is left of this box without another: at most four boxes that do not overlap."""
+        common = self & other
+        if common.empty:
+            return [self]
+        left = [
+            type(self)(
+                self.sources - common.sources, self.source_ports, self.destinations, self.destination_ports
+            ),
+            type(self)(
+                common.sources,
+                self.source_ports - common.source_ports,
+                self.destinations,
+                self.destination_ports,
+            ),
+            type(self)(
+                common.sources,
+                common.source_ports,
+                self.destinations - common.destinations,
+                self.destination_ports,
+            ),
+            type(self)(
+                common.sources,
+                common.source_ports,
+                common.destinations,
+                self.destination_ports - common.destination_ports,
+            ),
+        ]
+        return [box for box in left if not box.empty]
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """The packets that are asked about."""
+
+    direction: Direction
+    protocol: str
+    """`tcp`, `udp`, `icmp`, `esp`, `ah`; in any case."""
+    packets: Box
+
+
+class Doubt(Struct, frozen=True):
+    """Why it cannot be known whether a rule matches."""
+
+    code: str
+    """`unknown_service_tag`, `unknown_security_group`, `unknown_rule_value`."""
+    why: str
+    """A clause that follows "but": `the source service tag "Sql" could not be resolved`."""
+
+
+_Doubts = tuple[tuple[SecurityRule, Doubt], ...]
+"""The rules that may have taken a packet already, in order."""
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """What became of a part of the question, and which rule decided."""
+
+    verdict: Verdict
+    rule: SecurityRule
+    """The rule that decided, or for `unknown` the first that might have."""
+    packets: tuple[Box, ...]
+    doubt: Doubt | None = None
+    """For `unknown`: what could not be known."""
+
+    @property
+    def sources(self) -> IntervalSet:
+        """The source addresses of the packets decided."""
+        return union(box.sources for box in self.packets)
+
+    @property
+    def destinations(self) -> IntervalSet:
+        """The destination addresses of the packets decided."""
+        return union(box.destinations for box in self.packets)
+
+
+class Tags(Struct, frozen=True):
+    """The addresses that service tags stand for, by lower-case name."""
+
+    addresses: Mapping[str, IntervalSet]
+
+    @classmethod
+    def of_network(cls, prefixes: Iterable[str], others: Mapping[str, IntervalSet] | None = None) -> Self:
+        """The tags that follow from a virtual network's address space, its peers' included.
+
+        VirtualNetwork holds the platform's address 168.63.129.16 too; Internet is
+        what lies outside and is publicly reachable
+        (https://learn.microsoft.com/azure/virtual-network/service-tags-overview).
+        """
+        network = parse_prefixes(prefixes) | _PLATFORM
+        return cls(
+            {
+                **{name.lower(): addresses for name, addresses in (others or {}).items()},
+                "virtualnetwork": network,
+                "azureloadbalancer": _PLATFORM,
+                "internet": EVERY_ADDRESS - network - _PRIVATE,
+            }
+        )
+
+
+def evaluate(nsg: NetworkSecurityGroup, question: Question, tags: Tags) -> tuple[Decision, ...]:
+    """Judge every packet of a question.
+
+    Returns one decision for each rule and verdict, in the order of the rules; together
+    they cover the question, and no packet is in two. Rules that decide nothing are
+    not there. A group without default rules is judged as if it had Azure's.
+    """
+    decided: dict[tuple[Verdict, str], tuple[SecurityRule, list[Box], Doubt | None]] = {}
+
+    def decide(verdict: Verdict, rule: SecurityRule, box: Box, doubt: Doubt | None = None) -> None:
+        decided.setdefault((verdict, rule.id.lower()), (rule, [], doubt))[1].append(box)
+
+    undecided: list[tuple[Box, _Doubts]] = [(question.packets, ())]
+    for rule in _in_order(nsg, question.direction):
+        if not undecided:
+            break
+        match = _match(rule, question.protocol, tags)
+        if match is None:
+            continue
+        still: list[tuple[Box, _Doubts]] = []
+        for box, doubts in undecided:
+            rest = [box]
+            for surely in match.surely:
+                taken = [part for part in (piece & surely for piece in rest) if not part.empty]
+                rest = [left for piece in rest for left in piece.minus(surely)]
+                for part in taken:
+                    _settle(rule, part, doubts, decide)
+            if match.doubt:
+                for piece in rest:
+                    maybe = piece & match.perhaps
+                    if not maybe.empty:
+                        still.append((maybe, (*doubts, (rule, match.doubt))))
+                    still.extend((left, doubts) for left in piece.minus(match.perhaps))
+            else:
+                still.extend((piece, doubts) for piece in rest)
+        undecided = still
+    for box, doubts in undecided:
+        # Azure's default rules leave nothing; a document whose own defaults do is completed by a deny.
+        _settle(_own(_deny_all(question.direction), nsg), box, doubts, decide)
+    return tuple(
+        Decision(verdict=verdict, rule=rule, packets=tuple(boxes), doubt=doubt)
+        for (verdict, _), (rule, boxes, doubt) in sorted(
+            decided.items(), key=lambda item: (item[1][0].priority, item[0])
+        )
+    )
+
+
+def free_priority(nsg: NetworkSecurityGroup, direction: Direction, below: int) -> int | None:
+    """The highest priority number under `below` that no rule of that direction has, or None.
+
+    Custom rules have 100-4096, each number once a direction.
+    """
+    taken = {rule.priority for rule in nsg.rules if rule.direction.lower() == direction.lower()}
+    return next((number for number in range(min(below, 4097) - 1, 99, -1) if number not in taken), None)
+
+
+class _Match(Struct, frozen=True):
+    """What a rule matches for sure, and what it might match besides."""
+
+    surely: tuple[Box, ...]
+    perhaps: Box
+    doubt: Doubt | None
+
+
+class _Field(Struct, frozen=True):
+    """The value of one field of a rule."""
+
+    surely: IntervalSet
+    doubt: Doubt | None = None
+
+    @property
+    def perhaps(self) -> IntervalSet:
+        return EVERY_ADDRESS if self.doubt else self.surely
+
+
+def _settle(
+    rule: SecurityRule,
+    box: Box,
+    doubts: _Doubts,
+    decide: Callable[[Verdict, SecurityRule, Box, Doubt | None], None],
+) -> None:
+    """A rule matches packets that earlier rules may have taken: do they all say the same?"""
+    verdict = _verdict(rule)
+    contrary = next(((other, doubt) for other, doubt in doubts if _verdict(other) != verdict), None)
+    if contrary is not None:
+        decide("unknown", contrary[0], box, contrary[1])
+    elif verdict == "unknown":
+        decide("unknown", rule, box, Doubt("unknown_rule_value", f'its access "{rule.access}" is not known'))
+    else:
+        decide(verdict, rule, box, None)
+
+
+def _verdict(rule: SecurityRule) -> Verdict:
+    return {"allow": "allowed", "deny": "denied"}.get(rule.access.lower(), "unknown")  # type: ignore[return-value]
+
+
+def _in_order(nsg: NetworkSecurityGroup, direction: Direction) -> list[SecurityRule]:
+    rules = list(nsg.rules)
+    if not any(rule.default and rule.direction.lower() == direction.lower() for rule in rules):
+        rules += [_own(rule, nsg) for rule in DEFAULT_RULES if rule.direction == direction]
+    # A direction that is neither of the two known ones may be either.
+    other = _DIRECTIONS - {direction.lower()}
+    return sorted(
+        (rule for rule in rules if rule.direction.lower() not in other), key=lambda rule: rule.priority
+    )
+
+
+def _own(rule: SecurityRule, nsg: NetworkSecurityGroup) -> SecurityRule:
+    """A default rule under the id that it has in a group."""
+    return structs.replace(rule, id=f"{nsg.id}/{rule.id}")
+
+
+def _deny_all(direction: Direction) -> SecurityRule:
+    return next(rule for rule in DEFAULT_RULES if rule.direction == direction and rule.priority == 65500)
+
+
+def _match(rule: SecurityRule, protocol: str, tags: Tags) -> _Match | None:
+    """The packets of a protocol that a rule matches; None if it is about another protocol."""
+    doubts: list[Doubt] = []
+    written = rule.protocol.lower()
+    if written not in _ANY and written != protocol.lower():
+        if written in _PROTOCOLS:
+            return None
+        doubts.append(Doubt("unknown_rule_value", f'its protocol "{rule.protocol}" is not known'))
+    if rule.direction.lower() not in _DIRECTIONS:
+        doubts.append(Doubt("unknown_rule_value", f'its direction "{rule.direction}" is not known'))
+    sources = _addresses(rule.sources, rule.source_groups, tags, "source")
+    destinations = _addresses(rule.destinations, rule.destination_groups, tags, "destination")
+    source_ports = _ports(rule.source_ports, "source")
+    destination_ports = _ports(rule.destination_ports, "destination")
+    fields = (sources, source_ports, destinations, destination_ports)
+    surely = Box(*(field.surely for field in fields))
+    certain = not doubts and not surely.empty
+    doubts += [field.doubt for field in fields if field.doubt]
+    return _Match(
+        surely=(surely,) if certain else (),
+        perhaps=Box(*(field.perhaps for field in fields)),
+        doubt=Doubt(doubts[0].code, "; ".join(doubt.why for doubt in doubts)) if doubts else None,
+    )
+
+
+def _addresses(texts: Sequence[str], groups: Sequence[str], tags: Tags, side: str) -> _Field:
+    known = NOTHING
+    names = [f'application security group "{group.rsplit("/", 1)[-1]}"' for group in groups]
+    code = "unknown_security_group"
+    for text in texts:
+        name = text.strip().lower()
+        if name in _ANY:
+            return _Field(EVERY_ADDRESS)
+        if name in tags.addresses:
+            known |= tags.addresses[name]
+            continue
+        try:
+            known |= parse_prefix(text)
+        except ValueError:
+            code = "unknown_service_tag"
+            names.append(f'service tag "{text}"')
+    if not texts and not groups:
+        return _Field(NOTHING, Doubt("unknown_rule_value", f"it names no {side} address"))
+    if not names:
+        return _Field(known)
+    return _Field(known, Doubt(code, f"the {side} {', '.join(names)} could not be resolved"))
+
+
+def _ports(texts: Sequence[str], side: str) -> _Field:
+    known = NOTHING
+    for text in texts:
+        try:
+            known |= parse_port_range(text)
+        except ValueError:
+            return _Field(NOTHING, Doubt("unknown_rule_value", f'its {side} port "{text}" is not known'))
+    if not texts:
+        return _Field(NOTHING, Doubt("unknown_rule_value", f"it names no {side} port"))
+    return _Field(known)
+
+
+def _default(
+    name: str, direction: Direction, *, priority: int, source: str, destination: str, access: str
+) -> SecurityRule:
+    return SecurityRule(
+        id=f"defaultSecurityRules/{name}",
+        name=name,
+        priority=priority,
+        direction=direction,
+        access=access,
+        protocol="*",
+        sources=(source,),
+        source_ports=("*",),
+        destinations=(destination,),
+        destination_ports=("*",),
+        default=True,
+    )
+
+
+DEFAULT_RULES = (
+    _default(
+        "AllowVnetInBound",
+        Direction.INBOUND,
+        priority=65000,
+        source="VirtualNetwork",
+        destination="VirtualNetwork",
+        access="Allow",
+    ),
+    _default(
+        "AllowAzureLoadBalancerInBound",
+        Direction.INBOUND,
+        priority=65001,
+        source="AzureLoadBalancer",
+        destination="*",
+        access="Allow",
+    ),
+    _default("DenyAllInBound", Direction.INBOUND, priority=65500, source="*", destination="*", access="Deny"),
+    _default(
+        "AllowVnetOutBound",
+        Direction.OUTBOUND,
+        priority=65000,
+        source="VirtualNetwork",
+        destination="VirtualNetwork",
+        access="Allow",
+    ),
+    _default(
+        "AllowInternetOutBound",
+        Direction.OUTBOUND,
+        priority=65001,
+        source="*",
+        destination="Internet",
+        access="Allow",
+    ),
+    _default(
+        "DenyAllOutBound", Direction.OUTBOUND, priority=65500, source="*", destination="*", access="Deny"
+    ),
+)
+"""The rules that every network security group has
+(https://learn.microsoft.com/azure/virtual-network/network-security-groups-overview#default-security-rules)."""
