@@ -1,0 +1,69 @@
+"""Azure's JSON documents of packet filters, as our types.
+
+Documents come as Azure Resource Manager returns them, with `properties` nested,
+or as the CLI prints them, flattened. Properties may be missing, `null`, or there
+both as a single value and as a list.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from facts import resource_id
+from facts.snapshot import NetworkSecurityGroup, SecurityRule
+
+
+def properties(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The properties of a resource, wherever they stand."""
+    nested = document.get("properties")
+    return nested if isinstance(nested, Mapping) else document
+
+
+def both(document: Mapping[str, Any], singular: str, plural: str) -> tuple[str, ...]:
+    """The values of a field that Azure keeps as one value or as a list, each once."""
+    values = [document.get(singular), *(document.get(plural) or ())]
+    return tuple(dict.fromkeys(str(value) for value in values if value not in (None, "")))
+
+
+def read_nsg(document: Mapping[str, Any]) -> NetworkSecurityGroup:
+    """Read a network security group; its id and rules may be missing, a rule's priority may not.
+
+    Raises `ValueError` naming the field at fault.
+    """
+    body = properties(document)
+    nsg_id = str(document.get("id") or "")
+    rules = [
+        _rule(rule, nsg_id, position, default=default)
+        for default, field in ((False, "securityRules"), (True, "defaultSecurityRules"))
+        for position, rule in enumerate(body.get(field) or ())
+    ]
+    return NetworkSecurityGroup(
+        id=nsg_id, name=str(document.get("name") or nsg_id.rsplit("/", 1)[-1]), rules=tuple(rules)
+    )
+
+
+def _rule(document: Mapping[str, Any], nsg_id: str, position: int, *, default: bool) -> SecurityRule:
+    body = properties(document)
+    field = "defaultSecurityRules" if default else "securityRules"
+    name = str(document.get("name") or f"{field}[{position}]")
+    priority = body.get("priority")
+    if not isinstance(priority, int):
+        raise ValueError(f'{field}[{position}].priority of "{name}" is missing or no number')
+    return SecurityRule(
+        id=str(document.get("id") or f"{nsg_id}/{field}/{name}"),
+        name=name,
+        priority=priority,
+        direction=str(body.get("direction") or ""),
+        access=str(body.get("access") or ""),
+        protocol=str(body.get("protocol") or ""),
+        sources=both(body, "sourceAddressPrefix", "sourceAddressPrefixes"),
+        source_groups=_groups(body, "sourceApplicationSecurityGroups"),
+        source_ports=both(body, "sourcePortRange", "sourcePortRanges"),
+        destinations=both(body, "destinationAddressPrefix", "destinationAddressPrefixes"),
+        destination_groups=_groups(body, "destinationApplicationSecurityGroups"),
+        destination_ports=both(body, "destinationPortRange", "destinationPortRanges"),
+        default=default,
+    )
+
+
+def _groups(body: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    return tuple(resource_id.key(str(group.get("id") or "")) for group in body.get(field) or ())

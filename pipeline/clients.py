@@ -1,0 +1,168 @@
+"""The clients of Azure, one of each for a process, made when first needed.
+
+An aio client belongs to the event loop that it was made on; the Functions worker
+has one loop for its life, and whoever runs several (a test) gets a set for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from msgspec import Struct
+
+from pipeline import settings, telemetry
+from pipeline.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.data.tables.aio import TableServiceClient
+    from azure.mgmt.compute.aio import ComputeManagementClient
+    from azure.mgmt.containerservice.aio import ContainerServiceClient
+    from azure.mgmt.network.aio import NetworkManagementClient
+    from azure.mgmt.resource.subscriptions.aio import SubscriptionClient
+
+    from pipeline.pace import Pacer
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
+_CONNECTIONS = 64
+"""To Azure at once, over all clients: more only meets the throttle sooner."""
+
+# The emulator's account and key, which its documentation publishes
+# (https://learn.microsoft.com/azure/storage/common/storage-connect-azurite).
+_EMULATOR = (
+    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
+    "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
+    "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
+)
+
+
+class SubscriptionClients(Struct, frozen=True):
+    """The management clients of one subscription."""
+
+    containers: ContainerServiceClient
+    compute: ComputeManagementClient
+    network: NetworkManagementClient
+
+
+class Clients:
+    """Everything that talks to Azure from this process."""
+
+    def __init__(self, config: Settings) -> None:
+        self.settings = config
+        self.identity: AsyncTokenCredential | None = None
+        self.session: Any = None
+        self.pacer: Pacer | None = None
+        self.by_subscription: dict[str, SubscriptionClients] = {}
+        self.tables: TableServiceClient | None = None
+        self.inventories: dict[str, Any] = {}
+
+    def credential(self) -> AsyncTokenCredential:
+        """The identity that the app runs as: managed identity in Azure, `az login` on a laptop."""
+        if self.identity is None:
+            from azure.identity.aio import DefaultAzureCredential
+
+            self.identity = DefaultAzureCredential()
+        return self.identity
+
+    def for_subscription(self, subscription_id: str) -> SubscriptionClients:
+        """The management clients of one subscription."""
+        from azure.mgmt.compute.aio import ComputeManagementClient
+        from azure.mgmt.containerservice.aio import ContainerServiceClient
+        from azure.mgmt.network.aio import NetworkManagementClient
+
+        key = subscription_id.lower()
+        if key not in self.by_subscription:
+            options = self._arm_options()
+            self.by_subscription[key] = SubscriptionClients(
+                containers=ContainerServiceClient(self.credential(), subscription_id, **options),
+                compute=ComputeManagementClient(self.credential(), subscription_id, **options),
+                network=NetworkManagementClient(self.credential(), subscription_id, **options),
+            )
+        return self.by_subscription[key]
+
+    def subscriptions(self) -> SubscriptionClient:
+        """The client that lists subscriptions."""
+        from azure.mgmt.resource.subscriptions.aio import SubscriptionClient
+
+        return SubscriptionClient(self.credential(), **self._arm_options())
+
+    def table_service(self) -> TableServiceClient:
+        """The client of the storage account's tables; raises `SettingsError` if none is configured."""
+        from azure.data.tables.aio import TableServiceClient
+
+        if self.tables is None:
+            storage = self.settings.storage
+            connection = storage.get("AzureWebJobsStorage", "")
+            account = storage.get("AzureWebJobsStorage__accountName", "")
+            endpoint = storage.get("AzureWebJobsStorage__tableServiceUri", "") or (
+                f"https://{account}.table.core.windows.net" if account else ""
+            )
+            retries: dict[str, Any] = {"retry_total": 3, "connection_timeout": 5, "read_timeout": 30}
+            try:
+                if connection:
+                    emulated = connection.strip().rstrip(";").lower() == "usedevelopmentstorage=true"
+                    self.tables = TableServiceClient.from_connection_string(
+                        _EMULATOR if emulated else connection, **retries
+                    )
+                elif endpoint:
+                    self.tables = TableServiceClient(endpoint, credential=self.credential(), **retries)
+            except ValueError as error:
+                raise SettingsError(f"AzureWebJobsStorage: no usable connection string ({error})") from error
+            if self.tables is None:
+                raise SettingsError(
+                    "AzureWebJobsStorage: neither a connection string nor AzureWebJobsStorage__accountName "
+                    "or AzureWebJobsStorage__tableServiceUri is set"
+                )
+        return self.tables
+
+    def _arm_options(self) -> dict[str, Any]:
+        import aiohttp
+        from azure.core.pipeline.transport import AioHttpTransport
+
+        from pipeline.pace import ArmPolicy, Pacer
+
+        endpoint = self.settings.arm_endpoint
+        if self.session is None:
+            self.session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS), auto_decompress=False
+            )
+            self.pacer = Pacer()
+        assert self.pacer is not None  # noqa: S101 - made together with the session
+        return {
+            "base_url": endpoint,
+            "credential_scopes": [f"{endpoint}/.default"],
+            "transport": AioHttpTransport(session=self.session, session_owner=False),
+            "per_retry_policies": [ArmPolicy(self.pacer, loopback=urlsplit(endpoint).hostname in _LOOPBACK)],
+            # Four more tries, 0.8 s to 12.8 s apart, or as Retry-After says.
+            "retry_total": 4,
+            "connection_timeout": 10,
+            "read_timeout": 30,
+        }
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for clients in self.by_subscription.values():
+            for client in (clients.containers, clients.compute, clients.network):
+                await client.close()
+        for closable in (self.session, self.tables, self.identity):
+            if closable is not None:
+                await closable.close()
+
+
+_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Clients] = WeakKeyDictionary()
+
+
+def get() -> Clients:
+    """The clients of the running event loop, made from the app settings at the first call.
+
+    Raises `SettingsError` naming a setting that cannot be used.
+    """
+    loop = asyncio.get_running_loop()
+    if loop not in _of_loop:
+        config = settings.load()
+        telemetry.start(config.otlp_endpoint)
+        _of_loop[loop] = Clients(config)
+    return _of_loop[loop]

@@ -1,0 +1,212 @@
+"""Read one cluster and all that its nodes' traffic passes into a `Snapshot`."""
+
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from facts import resource_id
+from facts.finding import Reason
+from facts.snapshot import (
+    Missing,
+    NetworkSecurityGroup,
+    Node,
+    NodePool,
+    Placement,
+    Snapshot,
+    Subnet,
+    VirtualNetwork,
+)
+from facts.times import timestamp
+from pipeline.collect.documents import AgentPool, InterfaceModel, ManagedCluster, ScaleSet
+from pipeline.collect.inventory import (
+    CLUSTERS,
+    INTERFACES,
+    MACHINES,
+    NETWORKS,
+    SCALE_SETS,
+    SECURITY_GROUPS,
+    Inventory,
+)
+
+_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+class Deleted(Struct, frozen=True):
+    """The cluster does not exist any more."""
+
+
+class _Machines(Struct):
+    """The machines that carry a pool, and where they are attached."""
+
+    resource_ids: list[str]
+    attached: dict[InterfaceModel, list[Node]]
+    missing: list[Missing]
+
+
+async def collect(inventory: Inventory, cluster_id: str) -> Snapshot | Missing | Deleted:
+    """Read a cluster. `Missing` means that not even the cluster itself could be read."""
+    taken_at = datetime.now(UTC)
+    managed = await inventory.find(CLUSTERS, cluster_id)
+    if isinstance(managed, Missing):
+        return Deleted() if managed.reason.code == "not_found" else managed
+    pools = []
+    if not managed.cluster.stopped:
+        pools = [await _node_pool(inventory, managed, pool) for pool in managed.pools]
+    return Snapshot(cluster=managed.cluster, pools=tuple(pools), taken_at=timestamp(taken_at))
+
+
+async def _node_pool(inventory: Inventory, managed: ManagedCluster, pool: AgentPool) -> NodePool:
+    machines = (
+        await _scale_set_machines(inventory, managed, pool)
+        if pool.type.lower() == "virtualmachinescalesets"
+        else await _plain_machines(inventory, managed, pool)
+    )
+    if pool.subnet_id and not any(
+        resource_id.key(model.subnet_id) == resource_id.key(pool.subnet_id) for model in machines.attached
+    ):
+        # The pool names a subnet that no interface shows: judge it by its own security group.
+        machines.attached.setdefault(InterfaceModel(subnet_id=pool.subnet_id, nsg_id=""), [])
+    placements = [
+        Placement(
+            subnet=await _subnet(inventory, model.subnet_id),
+            nic_nsg=await _nsg(inventory, model.nsg_id),
+            nodes=tuple(nodes),
+        )
+        for model, nodes in machines.attached.items()
+    ]
+    return NodePool(
+        name=pool.name,
+        mode=pool.mode,
+        os_type=pool.os_type,
+        type=pool.type,
+        count=pool.count,
+        power_state=pool.power_state,
+        resource_ids=tuple(machines.resource_ids),
+        placements=tuple(placements),
+        missing=tuple(machines.missing),
+    )
+
+
+async def _scale_set_machines(inventory: Inventory, managed: ManagedCluster, pool: AgentPool) -> _Machines:
+    machines = _Machines([], {}, [])
+    ref, group = managed.cluster.ref, managed.cluster.node_resource_group
+    found = await inventory.in_group(SCALE_SETS, ref.subscription_id, group)
+    if isinstance(found, Missing):
+        machines.missing.append(found)
+        return machines
+    for scale_set in (one for one in found if _carries(one.pool, one.name, pool.name)):
+        machines.resource_ids.append(scale_set.id)
+        if scale_set.interface is not None and scale_set.interface.subnet_id:
+            _attach(machines, scale_set.interface)
+        if pool.count == 0:
+            continue
+        interfaces = await inventory.interfaces_of(scale_set)
+        if isinstance(interfaces, Missing):
+            machines.missing.append(interfaces)
+            continue
+        for interface in interfaces:
+            if interface.primary:
+                node = _instance(scale_set, interface.machine_id, interface.addresses)
+                _attach(machines, interface.model, node)
+    if not machines.resource_ids and pool.count > 0:
+        machines.missing.append(_no_machines(managed, pool, "scale set"))
+    return machines
+
+
+async def _plain_machines(inventory: Inventory, managed: ManagedCluster, pool: AgentPool) -> _Machines:
+    machines = _Machines([], {}, [])
+    ref, group = managed.cluster.ref, managed.cluster.node_resource_group
+    found = await inventory.in_group(MACHINES, ref.subscription_id, group)
+    if isinstance(found, Missing):
+        machines.missing.append(found)
+        return machines
+    for machine in (one for one in found if _carries(one.pool, one.name, pool.name)):
+        machines.resource_ids.append(machine.id)
+        interface = await inventory.find(INTERFACES, machine.interface_id)
+        if isinstance(interface, Missing):
+            machines.missing.append(interface)
+            continue
+        name = (machine.computer_name or machine.name).lower()
+        node = Node(name=name, instance_id=machine.name, addresses=interface.addresses)
+        _attach(machines, interface.model, node)
+    if not machines.resource_ids and pool.count > 0:
+        machines.missing.append(_no_machines(managed, pool, "virtual machine"))
+    return machines
+
+
+def _attach(machines: _Machines, model: InterfaceModel, node: Node | None = None) -> None:
+    """Put a node where its interface is; ids that differ in case are one place."""
+    same = InterfaceModel(subnet_id=resource_id.key(model.subnet_id), nsg_id=resource_id.key(model.nsg_id))
+    nodes = machines.attached.setdefault(same, [])
+    if node is not None:
+        nodes.append(node)
+
+
+def _carries(tagged: str, name: str, pool: str) -> bool:
+    """Whether a machine or scale set belongs to a pool: by AKS's tag, or else by the name that AKS gives.
+
+    Linux: `aks-<pool>-<8 digits>-vmss`, `aks-<pool>-<8 digits>-vm0`; Windows: `aks<pool>`.
+    """
+    if tagged:
+        return tagged.lower() == pool.lower()
+    own = name.lower()
+    return own == f"aks{pool.lower()}" or own.startswith(f"aks-{pool.lower()}-")
+
+
+def _instance(scale_set: ScaleSet, machine_id: str, addresses: tuple[str, ...]) -> Node:
+    """A node of a scale set: its name ends in the instance's number in base 36, six digits long."""
+    instance = machine_id.rstrip("/").rsplit("/", 1)[-1]
+    digits = ""
+    if instance.isdecimal():
+        number = int(instance)
+        while number or not digits:
+            number, digit = divmod(number, 36)
+            digits = _BASE36[digit] + digits
+    name = f"{scale_set.computer_name_prefix or scale_set.name}{(digits or instance).rjust(6, '0')}"
+    return Node(name=name, instance_id=instance, addresses=addresses)
+
+
+def _no_machines(managed: ManagedCluster, pool: AgentPool, words: str) -> Missing:
+    cluster = managed.cluster
+    group = f"/subscriptions/{cluster.ref.subscription_id}/resourceGroups/{cluster.node_resource_group}"
+    what = f'{words} of node pool "{pool.name}"'
+    return Missing(
+        what=what,
+        resource_id=group,
+        reason=Reason(
+            code="no_data",
+            message=f'Could not find a {what} in resource group "{cluster.node_resource_group}", '
+            f"though the pool has {pool.count} nodes.",
+            resource=group,
+        ),
+    )
+
+
+async def _subnet(inventory: Inventory, subnet_id: str) -> Subnet | Missing:
+    network = await inventory.find(NETWORKS, resource_id.parent(subnet_id))
+    if isinstance(network, Missing):
+        return network
+    for subnet in network.subnets:
+        if resource_id.key(subnet.id) == resource_id.key(subnet_id):
+            return Subnet(
+                id=subnet.id,
+                prefixes=subnet.prefixes,
+                network=VirtualNetwork(
+                    id=network.id, prefixes=network.prefixes, peered_prefixes=network.peered_prefixes
+                ),
+                nsg=await _nsg(inventory, subnet.nsg_id),
+            )
+    what = f'subnet "{subnet_id.rsplit("/", 1)[-1]}"'
+    return Missing(
+        what=what,
+        resource_id=subnet_id,
+        reason=Reason(
+            code="not_found",
+            message=f"Could not read {what}: its virtual network does not have it.",
+            resource=subnet_id,
+        ),
+    )
+
+
+async def _nsg(inventory: Inventory, nsg_id: str) -> NetworkSecurityGroup | Missing | None:
+    return await inventory.find(SECURITY_GROUPS, nsg_id) if nsg_id else None

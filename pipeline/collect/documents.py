@@ -1,0 +1,248 @@
+"""Azure's JSON documents of clusters, scale sets, machines, interfaces and networks, as our types.
+
+The documents are ARM's own, as the SDK's models give them back; whatever is
+missing in one is missing here too and never an error.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from facts import resource_id
+from facts.finding import ClusterRef
+from facts.snapshot import Cluster
+from packets.documents import both, properties
+
+Document = Mapping[str, Any]
+
+
+class AgentPool(Struct, frozen=True, kw_only=True):
+    """A node pool as the cluster describes it."""
+
+    name: str
+    mode: str
+    os_type: str
+    type: str
+    count: int
+    power_state: str
+    subnet_id: str
+
+
+class ManagedCluster(Struct, frozen=True, kw_only=True):
+    """A cluster with its pools."""
+
+    cluster: Cluster
+    pools: tuple[AgentPool, ...]
+
+
+class InterfaceModel(Struct, frozen=True, kw_only=True):
+    """What a network interface is attached to, as far as its primary IP configuration says."""
+
+    subnet_id: str
+    nsg_id: str
+
+
+class ScaleSet(Struct, frozen=True, kw_only=True):
+    """A virtual machine scale set."""
+
+    id: str
+    name: str
+    pool: str
+    """The agent pool that its tags name; empty if they name none."""
+    computer_name_prefix: str
+    interface: InterfaceModel | None
+
+
+class VirtualMachine(Struct, frozen=True, kw_only=True):
+    """A plain virtual machine."""
+
+    id: str
+    name: str
+    pool: str
+    computer_name: str
+    interface_id: str
+    """The primary network interface; empty if it has none."""
+
+
+class Interface(Struct, frozen=True, kw_only=True):
+    """A network interface of a machine."""
+
+    id: str
+    machine_id: str
+    primary: bool
+    model: InterfaceModel
+    addresses: tuple[str, ...]
+    """The primary address of each family; further ones belong to pods."""
+
+
+class SubnetModel(Struct, frozen=True, kw_only=True):
+    """A subnet as its virtual network describes it."""
+
+    id: str
+    prefixes: tuple[str, ...]
+    nsg_id: str
+
+
+class NetworkModel(Struct, frozen=True, kw_only=True):
+    """A virtual network with its subnets and the address space of its peers."""
+
+    id: str
+    prefixes: tuple[str, ...]
+    peered_prefixes: tuple[str, ...]
+    subnets: tuple[SubnetModel, ...]
+
+
+def read_cluster(document: Document) -> ManagedCluster:
+    """`Microsoft.ContainerService/managedClusters`."""
+    body = properties(document)
+    parts = resource_id.parse(str(document.get("id") or ""))
+    api_server = _map(body, "apiServerAccessProfile")
+    network = _map(body, "networkProfile")
+    return ManagedCluster(
+        cluster=Cluster(
+            ref=ClusterRef(
+                id=parts.text,
+                name=str(document.get("name") or parts.name),
+                subscription_id=parts.subscription_id,
+                resource_group=parts.resource_group,
+                location=_text(document, "location"),
+            ),
+            node_resource_group=_text(body, "nodeResourceGroup"),
+            power_state=_text(_map(body, "powerState"), "code"),
+            provisioning_state=_text(body, "provisioningState"),
+            kubernetes_version=_text(body, "currentKubernetesVersion") or _text(body, "kubernetesVersion"),
+            private=bool(api_server.get("enablePrivateCluster")),
+            vnet_integration=bool(api_server.get("enableVnetIntegration")),
+            outbound_type=_text(network, "outboundType"),
+            network_plugin=_text(network, "networkPlugin"),
+            network_plugin_mode=_text(network, "networkPluginMode"),
+            tags={str(name): str(value) for name, value in _map(document, "tags").items()},
+        ),
+        pools=tuple(_pool(pool) for pool in body.get("agentPoolProfiles") or ()),
+    )
+
+
+def _pool(document: Document) -> AgentPool:
+    return AgentPool(
+        name=_text(document, "name"),
+        mode=_text(document, "mode"),
+        os_type=_text(document, "osType"),
+        # A profile without a type is an availability set: the field came with scale sets.
+        type=_text(document, "type") or "AvailabilitySet",
+        count=int(document.get("count") or 0),
+        power_state=_text(_map(document, "powerState"), "code"),
+        subnet_id=_text(document, "vnetSubnetID"),
+    )
+
+
+def read_scale_set(document: Document) -> ScaleSet:
+    """`Microsoft.Compute/virtualMachineScaleSets`."""
+    profile = _map(properties(document), "virtualMachineProfile")
+    interfaces = _map(profile, "networkProfile").get("networkInterfaceConfigurations") or ()
+    return ScaleSet(
+        id=_text(document, "id"),
+        name=_text(document, "name"),
+        pool=_pool_name(document),
+        computer_name_prefix=_text(_map(profile, "osProfile"), "computerNamePrefix"),
+        interface=_model(_primary(interfaces)) if interfaces else None,
+    )
+
+
+def read_virtual_machine(document: Document) -> VirtualMachine:
+    """`Microsoft.Compute/virtualMachines`."""
+    body = properties(document)
+    interfaces = _map(body, "networkProfile").get("networkInterfaces") or ()
+    return VirtualMachine(
+        id=_text(document, "id"),
+        name=_text(document, "name"),
+        pool=_pool_name(document),
+        computer_name=_text(_map(body, "osProfile"), "computerName"),
+        interface_id=_text(_primary(interfaces), "id") if interfaces else "",
+    )
+
+
+def read_interface(document: Document) -> Interface:
+    """`Microsoft.Network/networkInterfaces`, of a plain machine or of a scale set's instance."""
+    body = properties(document)
+    configurations = body.get("ipConfigurations") or ()
+    by_family: dict[bool, str] = {}
+    # The primary configuration comes first; of the others only another family's first one is the node's.
+    for configuration in sorted(configurations, key=lambda one: not _is_primary(one)):
+        address = _text(properties(configuration), "privateIPAddress")
+        if address:
+            by_family.setdefault(":" in address, address)
+    return Interface(
+        id=_text(document, "id"),
+        machine_id=_text(_map(body, "virtualMachine"), "id"),
+        primary=body.get("primary") is not False,
+        model=_model(document),
+        addresses=tuple(by_family.values()),
+    )
+
+
+def read_network(document: Document) -> NetworkModel:
+    """`Microsoft.Network/virtualNetworks`."""
+    body = properties(document)
+    return NetworkModel(
+        id=_text(document, "id"),
+        prefixes=tuple(_map(body, "addressSpace").get("addressPrefixes") or ()),
+        peered_prefixes=tuple(
+            prefix
+            for peering in body.get("virtualNetworkPeerings") or ()
+            for prefix in _peered(properties(peering))
+        ),
+        subnets=tuple(
+            SubnetModel(
+                id=_text(subnet, "id"),
+                prefixes=both(properties(subnet), "addressPrefix", "addressPrefixes"),
+                nsg_id=_text(_map(properties(subnet), "networkSecurityGroup"), "id"),
+            )
+            for subnet in body.get("subnets") or ()
+        ),
+    )
+
+
+def _peered(peering: Document) -> tuple[str, ...]:
+    """The peer's address space, if the peering works and belongs to the VirtualNetwork tag."""
+    if (
+        _text(peering, "peeringState").lower() != "connected"
+        or peering.get("allowVirtualNetworkAccess") is False
+    ):
+        return ()
+    space = _map(peering, "remoteVirtualNetworkAddressSpace") or _map(peering, "remoteAddressSpace")
+    return tuple(space.get("addressPrefixes") or ())
+
+
+def _model(interface: Document) -> InterfaceModel:
+    body = properties(interface)
+    configuration = properties(_primary(body.get("ipConfigurations") or ({},)))
+    return InterfaceModel(
+        subnet_id=_text(_map(configuration, "subnet"), "id"),
+        nsg_id=_text(_map(body, "networkSecurityGroup"), "id"),
+    )
+
+
+def _primary(documents: Any) -> Document:
+    """The one that says it is primary, or else the first."""
+    found: Document = next((one for one in documents if _is_primary(one)), documents[0])
+    return found
+
+
+def _is_primary(document: Document) -> bool:
+    return bool(properties(document).get("primary"))
+
+
+def _pool_name(document: Document) -> str:
+    tags = {str(name).lower(): str(value) for name, value in _map(document, "tags").items()}
+    return tags.get("aks-managed-poolname") or tags.get("poolname") or ""
+
+
+def _map(document: Document, field: str) -> Document:
+    value = document.get(field)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(document: Document, field: str) -> str:
+    value = document.get(field)
+    return "" if value is None else str(value)

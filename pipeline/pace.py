@@ -1,0 +1,109 @@
+"""How fast Azure may be asked, shared by everything in this process.
+
+Azure Resource Manager gives each principal a bucket of 250 reads per
+subscription and region, refilled at 25 a second, and a refused call that comes
+back early starts its wait anew
+(https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling).
+So requests are spaced as the bucket refills, more carefully as the header
+`x-ms-ratelimit-remaining-subscription-reads` nears zero, and one 429 holds back
+all of its subscription.
+"""
+
+import asyncio
+import re
+from urllib.parse import urlsplit
+
+from aiolimiter import AsyncLimiter
+from azure.core.pipeline import PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import AsyncHTTPPolicy
+from azure.core.rest import AsyncHttpResponse, HttpRequest
+
+from pipeline import telemetry
+
+_SUBSCRIPTION = re.compile(r"/subscriptions/([^/?]+)", re.IGNORECASE)
+_REMAINING = "x-ms-ratelimit-remaining-subscription-reads"
+
+BURST = 200
+"""Requests that may go out at once: the bucket's 250, less what others may have taken."""
+REFILL = 25.0
+"""Reads that come back each second."""
+LOW = 50
+"""With fewer reads left than this, every request waits for its refill."""
+
+
+class _Budget:
+    """What one subscription still has."""
+
+    def __init__(self) -> None:
+        self.limiter = AsyncLimiter(BURST, BURST / REFILL)
+        self.not_before = 0.0
+        self.tight = asyncio.Lock()
+        self.remaining: int | None = None
+
+    async def take(self) -> None:
+        """Wait for a turn."""
+        clock = asyncio.get_running_loop()
+        await self.limiter.acquire()
+        if self.remaining is not None and self.remaining < LOW:
+            async with self.tight:
+                await asyncio.sleep(1 / REFILL)
+        while (wait := self.not_before - clock.time()) > 0:  # noqa: ASYNC110 - a later 429 may move it
+            await asyncio.sleep(wait)
+
+    def learn(self, response: AsyncHttpResponse) -> None:
+        """Take note of what an answer says about the bucket."""
+        remaining = response.headers.get(_REMAINING, "")
+        if remaining.isdecimal():
+            self.remaining = int(remaining)
+        if response.status_code == 429:
+            after = response.headers.get("Retry-After", "")
+            seconds = float(after) if after.isdecimal() else 1.0
+            self.not_before = max(self.not_before, asyncio.get_running_loop().time() + seconds)
+
+
+class Pacer:
+    """The budgets of all subscriptions, one for a process."""
+
+    def __init__(self) -> None:
+        self._budgets: dict[str, _Budget] = {}
+
+    def budget(self, url: str) -> _Budget:
+        """The budget that a request draws on; requests outside any subscription share one."""
+        found = _SUBSCRIPTION.search(urlsplit(url).path)
+        return self._budgets.setdefault(found[1].lower() if found else "", _Budget())
+
+
+class ReadOnlyError(RuntimeError):
+    """Something tried to change Azure."""
+
+
+class ArmPolicy(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
+    """Paces each try of each request, counts it, and refuses whatever would change Azure.
+
+    Plain HTTP is let through to a loopback endpoint only, where a stand-in for Azure runs.
+    """
+
+    def __init__(self, pacer: Pacer, *, loopback: bool) -> None:
+        super().__init__()
+        self._pacer = pacer
+        self._loopback = loopback
+
+    async def send(
+        self, request: PipelineRequest[HttpRequest]
+    ) -> PipelineResponse[HttpRequest, AsyncHttpResponse]:
+        """Send one try of a request."""
+        http = request.http_request
+        if http.method != "GET":
+            raise ReadOnlyError(f"Tunnelwatch only reads, and this is {http.method} {http.url}")
+        if self._loopback:
+            request.context.options["enforce_https"] = False
+        budget = self._pacer.budget(http.url)
+        await budget.take()
+        try:
+            response = await self.next.send(request)
+        except Exception:
+            telemetry.count_azure_request(http.url, 0)
+            raise
+        telemetry.count_azure_request(http.url, response.http_response.status_code)
+        budget.learn(response.http_response)
+        return response

@@ -1,0 +1,198 @@
+"""Record what a scan said of a cluster: once, whole, and never over something newer."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from msgspec import structs
+
+from facts import resource_id
+from facts.finding import CheckResult, ClusterRef, Finding, Outcome
+from facts.snapshot import Cluster
+from facts.times import timestamp
+from pipeline import scans, telemetry
+from pipeline.lifecycle import advance, retire
+from pipeline.run import cluster_key
+from pipeline.scans import ClusterScan
+from pipeline.store import CheckState, ClusterState, Conflict, LastScan, Store, Stored
+
+_TRIES = 6
+"""Two workers rarely meet on one cluster; somebody who loses this often gives the message back."""
+_REMEMBERED = 10
+"""Scans whose messages are recognised when they are delivered again."""
+_GRAVEST = (Outcome.FAIL, Outcome.UNKNOWN, Outcome.PASS)
+
+
+def is_done(before: Stored[ClusterState] | None, message: ClusterScan) -> bool:
+    """Whether a message need not be worked on: it was recorded already, or a later scan was."""
+    if before is None:
+        return False
+    if message.scan_id in _recent(before):
+        return True
+    return scans.is_later(before.value.last_scan.id, message.scan_id)
+
+
+async def record(
+    store: Store,
+    message: ClusterScan,
+    results: tuple[CheckResult, ...],
+    *,
+    cluster: Cluster | None,
+    now: datetime,
+    began: datetime,
+) -> None:
+    """Store the outcome of a cluster's scan.
+
+    `cluster` is None where not even the cluster could be read; then what was known of it
+    stays. Raises `Conflict` if others kept changing the same cluster.
+    """
+    key = cluster_key(message.cluster_id)
+    at = timestamp(now)
+    for _ in range(_TRIES):
+        before = await store.cluster(key)
+        if is_done(before, message):
+            telemetry.log.info("already recorded, nothing changes")
+            return
+        open_before = await store.open_findings(key)
+        resolved_before = await _resolved(store, results, open_before)
+        known = {**resolved_before, **open_before}
+        changes = advance(
+            open_before=_values(open_before),
+            resolved_before=_values(resolved_before),
+            transitions=_transitions(known),
+            results=results,
+            now=at,
+            scan_id=message.scan_id,
+        )
+        state = _state(
+            key,
+            before.value if before else None,
+            message,
+            results,
+            cluster=cluster,
+            at=at,
+            duration=now - began,
+        )
+        try:
+            await store.commit(changes, known, state, before, _remember(before, message))
+        except Conflict:
+            continue
+        telemetry.log.info(
+            "recorded: %s, %d findings open or changed, %d transitions",
+            state.outcome,
+            len(changes),
+            sum(change.transition is not None for change in changes),
+        )
+        return
+    raise Conflict(f"cluster {key} kept changing")
+
+
+async def record_deleted(store: Store, message: ClusterScan, *, now: datetime) -> None:
+    """Retire a cluster that is gone: its open findings are resolved, its state says so."""
+    key = cluster_key(message.cluster_id)
+    at = timestamp(now)
+    for _ in range(_TRIES):
+        before = await store.cluster(key)
+        if before is None or is_done(before, message):
+            return
+        open_before = await store.open_findings(key)
+        changes = retire(_values(open_before), _transitions(open_before), now=at, scan_id=message.scan_id)
+        state = structs.replace(
+            before.value,
+            status="deleted",
+            deleted_at=before.value.deleted_at or at,
+            last_scan=LastScan(id=message.scan_id, at=at, reason=message.reason, duration="PT0S"),
+        )
+        try:
+            await store.commit(changes, open_before, state, before, _remember(before, message))
+        except Conflict:
+            continue
+        telemetry.log.info("cluster is deleted: %d findings resolved", len(changes))
+        return
+    raise Conflict(f"cluster {key} kept changing")
+
+
+def _values(findings: Mapping[str, Stored[Finding]]) -> dict[str, Finding]:
+    return {finding_id: stored.value for finding_id, stored in findings.items()}
+
+
+def _transitions(findings: Mapping[str, Stored[Finding]]) -> dict[str, int]:
+    return {finding_id: int(stored.entity.get("Transitions") or 0) for finding_id, stored in findings.items()}
+
+
+async def _resolved(
+    store: Store, results: Iterable[CheckResult], open_before: Mapping[str, Stored[Finding]]
+) -> dict[str, Stored[Finding]]:
+    """Of what is reported now, the findings that were resolved before."""
+    found = {}
+    for result in results:
+        for finding in result.findings:
+            if finding.id not in open_before:
+                stored = await store.resolved_finding(finding.id)
+                if stored is not None:
+                    found[finding.id] = stored
+    return found
+
+
+def _state(
+    key: str,
+    before: ClusterState | None,
+    message: ClusterScan,
+    results: tuple[CheckResult, ...],
+    *,
+    cluster: Cluster | None,
+    at: str,
+    duration: timedelta,
+) -> ClusterState:
+    outcomes = {result.outcome for result in results}
+    outcome = next((one for one in _GRAVEST if one in outcomes), Outcome.NOT_APPLICABLE)
+    return ClusterState(
+        key=key,
+        cluster=cluster.ref if cluster else before.cluster if before else _reference(message.cluster_id),
+        node_resource_group=(
+            cluster.node_resource_group if cluster else before.node_resource_group if before else ""
+        ),
+        kubernetes_version=(
+            cluster.kubernetes_version if cluster else before.kubernetes_version if before else ""
+        ),
+        outcome=outcome,
+        checks=tuple(
+            CheckState(
+                check=result.check,
+                outcome=result.outcome,
+                reasons=result.reasons,
+                findings=tuple(finding.id for finding in result.findings),
+            )
+            for result in results
+        ),
+        last_scan=LastScan(
+            id=message.scan_id,
+            at=at,
+            reason=message.reason,
+            duration=f"PT{max(duration.total_seconds(), 0):.1f}S",
+        ),
+        first_seen=before.first_seen if before else at,
+    )
+
+
+def _reference(cluster_id: str) -> ClusterRef:
+    parts = resource_id.parse(cluster_id)
+    return ClusterRef(
+        id=cluster_id,
+        name=parts.name,
+        subscription_id=parts.subscription_id,
+        resource_group=parts.resource_group,
+        location="",
+    )
+
+
+def _recent(before: Stored[ClusterState]) -> list[str]:
+    return str(before.entity.get("RecentScans") or "").split()
+
+
+def _remember(before: Stored[ClusterState] | None, message: ClusterScan) -> list[str]:
+    return [*(_recent(before) if before else []), message.scan_id][-_REMEMBERED:]
+
+
+def utc_now() -> datetime:
+    """The time, read in one place."""
+    return datetime.now(UTC)

@@ -1,0 +1,90 @@
+"""The app settings, read from the environment once and checked."""
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from msgspec import Struct
+
+DEFAULT_SCHEDULE = "0 */15 * * * *"
+"""Every 15 minutes, as an NCRONTAB expression: second, minute, hour, day, month, weekday."""
+PUBLIC_CLOUD = "https://management.azure.com"
+
+_SUBSCRIPTION = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot be used; the message names it."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What can be set, with its defaults. `load` says what each is called in the environment."""
+
+    scan_schedule: str = DEFAULT_SCHEDULE
+    subscription_ids: tuple[str, ...] = ()
+    """The subscriptions to watch; empty for all that the identity can read."""
+    arm_endpoint: str = PUBLIC_CLOUD
+    retention_days: int = 90
+    scan_timeout_seconds: int = 240
+    """How long one cluster's scan may take before it is given back to the queue."""
+    storage: Mapping[str, str]
+    """The settings that begin with `AzureWebJobsStorage`."""
+    otlp_endpoint: str = ""
+
+    @property
+    def scan_interval(self) -> timedelta:
+        """The longest time between two scans that the schedule asks for, over its next runs."""
+        from croniter import croniter
+
+        runs = croniter(self.scan_schedule, datetime(2026, 1, 1, tzinfo=UTC), second_at_beginning=True)
+        times: list[datetime] = [runs.get_next(datetime) for _ in range(100)]
+        return max(later - earlier for earlier, later in pairwise(times))
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; raises `SettingsError` naming the first that cannot be used."""
+    env = os.environ if environment is None else environment
+    return Settings(
+        scan_schedule=_schedule(env.get("SCAN_SCHEDULE") or DEFAULT_SCHEDULE),
+        subscription_ids=_subscriptions(env.get("AZURE_SUBSCRIPTION_IDS", "")),
+        arm_endpoint=_endpoint(env.get("ARM_ENDPOINT") or PUBLIC_CLOUD),
+        retention_days=_number(env, "RETENTION_DAYS", 90, 1, 3650),
+        scan_timeout_seconds=_number(env, "SCAN_TIMEOUT_SECONDS", 240, 10, 1500),
+        storage={name: value for name, value in env.items() if name.startswith("AzureWebJobsStorage")},
+        otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+    )
+
+
+def _schedule(text: str) -> str:
+    from croniter import croniter
+
+    if len(text.split()) != 6 or not croniter.is_valid(text, second_at_beginning=True):
+        raise SettingsError(
+            f"SCAN_SCHEDULE: {text!r} is no NCRONTAB expression of six fields, such as {DEFAULT_SCHEDULE!r}"
+        )
+    return text
+
+
+def _subscriptions(text: str) -> tuple[str, ...]:
+    ids = tuple(dict.fromkeys(part.lower() for part in re.split(r"[\s,;]+", text) if part))
+    for one in ids:
+        if not _SUBSCRIPTION.match(one):
+            raise SettingsError(f"AZURE_SUBSCRIPTION_IDS: {one!r} is no subscription id (a GUID)")
+    return ids
+
+
+def _endpoint(text: str) -> str:
+    if not re.match(r"^https?://[^/\s]+/?$", text):
+        raise SettingsError(f"ARM_ENDPOINT: {text!r} is no address such as {PUBLIC_CLOUD!r}")
+    return text.rstrip("/")
+
+
+def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = env.get(name, "")
+    if not text:
+        return default
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise SettingsError(f"{name}: {text!r} is no whole number from {low} to {high}")
+    return int(text)
