@@ -106,13 +106,16 @@ class _Place(Struct, frozen=True):
     nodes: tuple[tuple[str, IntervalSet], ...]
     """Names and addresses of the nodes that exist."""
     addresses: IntervalSet
+    """The whole subnet."""
+    assignable: IntervalSet
     """Those that nodes can have, now or later."""
 
     @classmethod
     def of(cls, pool: NodePool, placement: Placement, subnet: Subnet) -> Self:
-        addresses = union(assignable(prefix) for prefix in subnet.prefixes)
+        addresses = parse_prefixes(subnet.prefixes)
+        usable = union(assignable(prefix) for prefix in subnet.prefixes)
         nodes = tuple((node.name, parse_prefixes(node.addresses)) for node in placement.nodes)
-        return cls(pool, subnet, placement.nic_nsg, nodes, addresses)
+        return cls(pool, subnet, placement.nic_nsg, nodes, addresses, usable)
 
     def nodes_in(self, addresses: IntervalSet) -> list[str]:
         """The names of the nodes that have one of some addresses."""
@@ -158,7 +161,9 @@ def _judge(cluster: Cluster, layer: _Layer, places: list[_Place]) -> Iterator[St
                 block.levels.add(level)
                 for other in places:
                     _add(block, decision, *_ends(layer.direction, place, other))
-            elif decision.verdict == "unknown":
+            elif decision.verdict == "unknown" and any(
+                not (box & _usable(place, places, layer.direction)).empty for box in decision.packets
+            ):
                 doubts.setdefault(resource_id.key(decision.rule.id), (decision, []))[1].append(
                     place.pool.name
                 )
@@ -184,6 +189,18 @@ def _question(direction: Direction, place: _Place, everyone: IntervalSet) -> Que
     )
 
 
+def _usable(place: _Place, places: list[_Place], direction: Direction) -> Box:
+    """What is asked, less the addresses that no node can have."""
+    others = union(other.assignable for other in places)
+    inbound = direction is Direction.INBOUND
+    return Box(
+        others if inbound else place.assignable,
+        EVERY_PORT,
+        place.assignable if inbound else others,
+        EVERY_PORT,
+    )
+
+
 def _tags(place: _Place) -> Tags:
     network = place.subnet.network
     return Tags.of_network((*network.prefixes, *network.peered_prefixes, *place.subnet.prefixes))
@@ -197,7 +214,8 @@ def _ends(direction: Direction, guarded: _Place, other: _Place) -> tuple[_Place,
 def _add(block: _Block, decision: Decision, source: _Place, destination: _Place) -> None:
     """Take down what a decision denies from one place to another."""
     span = Box(source.addresses, EVERY_PORT, destination.addresses, EVERY_PORT)
-    denied = [part for part in (box & span for box in decision.packets) if not part.empty]
+    usable = Box(source.assignable, EVERY_PORT, destination.assignable, EVERY_PORT)
+    denied = [part for part in (box & span for box in decision.packets) if not (part & usable).empty]
     if not denied:
         return
     block.pairs.setdefault((source.pool.name, destination.pool.name), []).extend(denied)

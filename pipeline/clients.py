@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from msgspec import Struct
 
 from pipeline import settings, telemetry
-from pipeline.settings import Settings, SettingsError
+from pipeline.settings import PUBLIC_CLOUD, Settings, SettingsError
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -131,11 +131,13 @@ class Clients:
             )
             self.pacer = Pacer()
         assert self.pacer is not None  # noqa: S101 - made together with the session
+        loopback = urlsplit(endpoint).hostname in _LOOPBACK
         return {
             "base_url": endpoint,
-            "credential_scopes": [f"{endpoint}/.default"],
+            # A stand-in on this machine wants tokens for the real thing.
+            "credential_scopes": [f"{PUBLIC_CLOUD if loopback else endpoint}/.default"],
             "transport": AioHttpTransport(session=self.session, session_owner=False),
-            "per_retry_policies": [ArmPolicy(self.pacer, loopback=urlsplit(endpoint).hostname in _LOOPBACK)],
+            "per_retry_policies": [ArmPolicy(self.pacer, loopback=loopback)],
             # Four more tries, 0.8 s to 12.8 s apart, or as Retry-After says.
             "retry_total": 4,
             "connection_timeout": 10,

@@ -79,10 +79,11 @@ async def _subscriptions(clients: Clients) -> tuple[list[str], list[Reason]]:
     if clients.settings.subscription_ids:
         return list(clients.settings.subscription_ids), []
     try:
+        documents = [model.as_dict() async for model in clients.subscriptions().subscriptions.list()]
         found = [
-            subscription.subscription_id
-            async for subscription in clients.subscriptions().subscriptions.list()
-            if str(subscription.state or "").lower() in _LISTED and subscription.subscription_id
+            str(document["subscriptionId"])
+            for document in documents
+            if str(document.get("state") or "").lower() in _LISTED and document.get("subscriptionId")
         ]
     except Exception as error:  # noqa: BLE001 - told in the scan's summary; known clusters are scanned anyway
         reason = reason_for(

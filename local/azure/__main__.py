@@ -1,0 +1,191 @@
+"""`python -m local.azure`: serve a fleet as Azure Resource Manager would."""
+
+import argparse
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from aiohttp import web
+
+from local.azure import fleet
+from local.azure.control import Control
+from local.azure.identity import Identity
+from local.azure.journal import Journal
+from local.azure.server import Simulator, application
+from local.azure.store import Store
+from local.azure.throttle import READS, WRITES, Limit, Throttle
+
+_EPILOG = """\
+The app finds it through three environment variables, printed at the start:
+  ARM_ENDPOINT       http://127.0.0.1:7072            where Azure Resource Manager is
+  IDENTITY_ENDPOINT  http://127.0.0.1:7072/msi/token  where its managed identity gets tokens
+  IDENTITY_HEADER    …                                the secret for that
+
+While it runs (loopback only, no token):
+  GET    /_sim/health               what is served
+  GET    /_sim/requests[?since=N]   every ARM request so far; DELETE forgets them
+  GET    /_sim/actions              the Azure actions asked for, with counts
+  GET    /_sim/resources?id=ID      a resource; DELETE takes it away
+  PUT    /_sim/resources            add or replace a resource, or an array of them
+  POST   /_sim/faults               {"match": {"action", "path", "subscription", "method"},
+                                     "kind": "403|404|429|500|503|reset|hang|empty|malformed|truncated",
+                                     "times": N, "seconds": S, "probability": P}
+  GET    /_sim/faults[/ID]          the faults there are; DELETE ends one, or all
+  PUT    /_sim/latency              {"ms": N}
+  POST   /_sim/reload               read the fleet again, and drop what was put or deleted
+
+A fleet file that is edited is read again by itself, within about a second.
+
+Exit status: 0 after SIGINT or SIGTERM, 1 if the port is taken, 2 if the fleet or an option is unusable.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the options and serve until told to stop."""
+    options = _parser().parse_args(arguments)
+    try:
+        content = fleet.load(options.fleet)
+    except fleet.FleetError as error:
+        print(f"local.azure: {error}", file=sys.stderr)
+        return 2
+    secret = options.identity_header or os.environ.get("IDENTITY_HEADER") or secrets.token_hex(16)
+    try:
+        journal = Journal(options.log_file)
+    except OSError as error:
+        print(f"local.azure: --log-file {options.log_file}: {error.strerror}", file=sys.stderr)
+        return 2
+    simulator = Simulator(
+        store=Store(content),
+        identity=Identity(secret, lifetime=options.token_lifetime),
+        journal=journal,
+        throttle=Throttle(reads=options.reads, writes=options.writes, enabled=not options.no_throttle),
+        page_size=options.page_size,
+        latency=options.latency_ms / 1000,
+    )
+    try:
+        return asyncio.run(_serve(simulator, options, secret))
+    finally:
+        journal.close()
+
+
+async def _serve(simulator: Simulator, options: argparse.Namespace, secret: str) -> int:
+    app = application(simulator)
+    control = Control(simulator, options.fleet)
+    control.add_to(app)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)  # a hang must not outlive us
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, options.host, options.port, reuse_address=True).start()
+    except OSError as error:
+        print(
+            f"local.azure: port {options.port} on {options.host} cannot be used ({error.strerror}); "
+            "choose another with --port or ARM_PORT",
+            file=sys.stderr,
+        )
+        await runner.cleanup()
+        return 1
+    port = runner.addresses[0][1]
+    base = f"http://{options.host}:{port}"
+    counts = simulator.store.counts()
+    print(
+        f"Azure simulator: {counts['resources']} resources of {options.fleet} on {base}\n"
+        f"ARM_ENDPOINT={base}\nIDENTITY_ENDPOINT={base}/msi/token\nIDENTITY_HEADER={secret}",
+        flush=True,
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    watching = asyncio.create_task(control.watch(_report))
+    await stop.wait()
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+    await runner.cleanup()
+    return 0
+
+
+def _report(problem: str) -> None:
+    print(f"local.azure: still serving the fleet as it was: {problem}", file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m local.azure",
+        description="Serve a fleet of raw ARM JSON as Azure Resource Manager would, to the real Azure SDK.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--fleet", type=Path, required=True, metavar="DIR", help="directory of *.json, as Azure returns them")
+    add(
+        "--port",
+        type=int,
+        default=os.environ.get("ARM_PORT", "7072"),
+        help="port to listen on; 0 picks a free one (default: ARM_PORT, else 7072)",
+    )
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add(
+        "--latency-ms",
+        type=_number(0, 60_000),
+        default=0,
+        metavar="MS",
+        help="how long ARM takes to answer anything (default: %(default)s)",
+    )
+    add(
+        "--page-size",
+        type=_number(1, 100_000),
+        default=50,
+        metavar="N",
+        help="items on a page of a list (default: %(default)s)",
+    )
+    add("--no-throttle", action="store_true", help="never answer 429 for want of tokens")
+    for name, limit in (("reads", READS), ("writes", WRITES)):
+        add(
+            f"--{name}",
+            type=_limit,
+            default=limit,
+            metavar="N:M",
+            help=f"throttle of {name} per subscription: N at once, refilled at M a second "
+            f"(default: {limit.capacity:g}:{limit.refill:g})",
+        )
+    add(
+        "--identity-header",
+        metavar="SECRET",
+        help="what a token request must carry in X-IDENTITY-HEADER (default: IDENTITY_HEADER, else random)",
+    )
+    add(
+        "--token-lifetime",
+        type=_number(1, 10**7),
+        default=86_400,
+        metavar="S",
+        help="seconds for which a token is good (default: %(default)s)",
+    )
+    add("--log-file", type=Path, metavar="F", help="append every ARM request to F, as JSON lines")
+    return parser
+
+
+def _number(lowest: int, highest: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        number = int(text)
+        if not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(f"{text} is not from {lowest} to {highest}")
+        return number
+
+    return whole_number
+
+
+def _limit(text: str) -> Limit:
+    try:
+        return Limit.parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not N:M, such as 250:25") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""A fleet: a directory of raw ARM JSON, and what its files hold.
+
+Every `*.json`, in sub-directories too, is a resource, an array of them, or a list response
+(`{"value": […]}`), as Azure returns them; subscriptions may be among them. Three names are kept for other
+things: `access.json` (see `access.py`), `*.metrics.json` and `*.nodes.json`, each a JSON object.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local.azure.access import Denial
+from local.azure.arm import ArmPath, Json, MalformedError, key
+
+
+class FleetError(Exception):
+    """A fleet that cannot be read: one line with the file, the place in it, and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What was read from the directory, as it was written there."""
+
+    resources: dict[str, Json]
+    """Documents by their id in lower case, in the order of the files; subscriptions included."""
+    denials: tuple[Denial, ...]
+    """What the identity may not do."""
+    metrics: tuple[Json, ...]
+    """The content of each `*.metrics.json`."""
+    nodes: tuple[Json, ...]
+    """The content of each `*.nodes.json`."""
+
+
+def load(directory: Path) -> Fleet:
+    """Read a fleet, or raise FleetError."""
+    if not directory.is_dir():
+        raise FleetError(f"{directory}: no such directory")
+    files = sorted(directory.rglob("*.json"))
+    if not files:
+        raise FleetError(f"{directory}: no *.json file in it")
+    resources: dict[str, Json] = {}
+    origins: dict[str, str] = {}
+    denials: list[Denial] = []
+    metrics: list[Json] = []
+    nodes: list[Json] = []
+    for file in files:
+        content = _read(file)
+        if file.name == "access.json":
+            denials.extend(_denials(file, content))
+        elif file.name.endswith(".metrics.json"):
+            metrics.append(_object(file, content))
+        elif file.name.endswith(".nodes.json"):
+            nodes.append(_object(file, content))
+        else:
+            for place, document in _documents(file, content):
+                identifier = key(document["id"])
+                if resources.setdefault(identifier, document) != document:
+                    raise FleetError(
+                        f"{place}: {document['id']} is also in {origins[identifier]}, with other content"
+                    )
+                origins.setdefault(identifier, place)
+    return Fleet(resources, tuple(denials), tuple(metrics), tuple(nodes))
+
+
+def fingerprint(directory: Path) -> dict[str, tuple[int, int]]:
+    """When each file of the fleet last changed, and its size: two that are equal need no second reading."""
+    marks: dict[str, tuple[int, int]] = {}
+    for file in directory.rglob("*.json"):
+        try:
+            status = file.stat()
+        except FileNotFoundError:  # it went away while we looked
+            continue
+        marks[str(file)] = (status.st_mtime_ns, status.st_size)
+    return marks
+
+
+def check_document(document: Any) -> Json:
+    """Say whether something is an ARM resource: an object with an ARM id; MalformedError if it is not."""
+    if not isinstance(document, dict):
+        raise MalformedError("not an object")
+    identifier = document.get("id")
+    if not isinstance(identifier, str):
+        raise MalformedError('no "id"')
+    try:
+        path = ArmPath.parse(identifier)
+    except MalformedError as error:
+        raise MalformedError(f'"id" is no ARM id: {error}: {identifier}') from None
+    if path.is_collection:
+        raise MalformedError(f'"id" is no ARM id: it ends in a type without a name: {identifier}')
+    if path.resource_group and not path.namespace:
+        raise MalformedError(f'"id" is that of a resource group, which is not served: {identifier}')
+    return document
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))  # PowerShell writes a byte order mark
+    except json.JSONDecodeError as error:
+        raise FleetError(f"{file}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise FleetError(f"{file}: byte {error.start}: not UTF-8: {error.reason}") from None
+    except OSError as error:
+        raise FleetError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _object(file: Path, content: Any) -> Json:
+    if not isinstance(content, dict):
+        raise FleetError(f"{file}: not a JSON object")
+    return content
+
+
+def _documents(file: Path, content: Any) -> Iterator[tuple[str, Json]]:
+    if isinstance(content, dict) and "id" not in content and isinstance(content.get("value"), list):
+        elements = [(f"{file}: value[{index}]", item) for index, item in enumerate(content["value"])]
+    elif isinstance(content, list):
+        elements = [(f"{file}: [{index}]", item) for index, item in enumerate(content)]
+    else:
+        elements = [(str(file), content)]
+    for place, element in elements:
+        try:
+            yield place, check_document(element)
+        except MalformedError as error:
+            raise FleetError(f"{place}: {error}") from None
+
+
+def _denials(file: Path, content: Any) -> Iterator[Denial]:
+    entries = _object(file, content).get("deny")
+    if not isinstance(entries, list):
+        raise FleetError(f'{file}: no list "deny"')
+    for index, entry in enumerate(entries):
+        try:
+            yield Denial.parse(entry)
+        except MalformedError as error:
+            raise FleetError(f"{file}: deny[{index}]: {error}") from None

@@ -1,0 +1,169 @@
+"""The resources that are served now: what the files say, and what was changed since.
+
+Documents are found by their id in lower case, and in the collections that a path can name: a type in a
+subscription, in a resource group, under a parent.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from local.azure.access import Denial
+from local.azure.actions import TYPES, ResourceType
+from local.azure.arm import ArmPath, Json, key
+from local.azure.fleet import Fleet
+
+TENANT = "5f1d2c3b-8a47-4e60-b9d2-3c7e8f9a0b14"
+"""The tenant of every subscription whose document does not name another."""
+
+
+class Store:
+    """A fleet, changeable while it is served."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._changes: dict[str, Json | None] = {}  # None: taken away
+        self._rebuild()
+
+    @property
+    def denials(self) -> tuple[Denial, ...]:
+        """What the identity may not do."""
+        return self._fleet.denials
+
+    def counts(self) -> Json:
+        """How much there is of each kind, for `/_sim/health`."""
+        return {
+            "resources": len(self._documents),
+            "metricsFiles": len(self._fleet.metrics),
+            "nodesFiles": len(self._fleet.nodes),
+        }
+
+    def replace(self, fleet: Fleet, *, keep_changes: bool) -> None:
+        """Take over a fleet read anew.
+
+        With `keep_changes`, what was put or deleted at run time stands, unless the files now say something
+        new about that very resource.
+        """
+        if keep_changes:
+            before, after = self._fleet.resources, fleet.resources
+            self._changes = {
+                identifier: change
+                for identifier, change in self._changes.items()
+                if before.get(identifier) == after.get(identifier)
+            }
+        else:
+            self._changes = {}
+        self._fleet = fleet
+        self._rebuild()
+
+    def put(self, document: Json) -> None:
+        """Add a resource, or replace the one with its id."""
+        identifier = key(document["id"])
+        self._changes[identifier] = document
+        if identifier in self._documents:  # it keeps its place in lists
+            self._documents[identifier] = document
+        else:
+            self._add(identifier, document)
+
+    def delete(self, identifier: str) -> bool:
+        """Take a resource away, and what is under it; False if there is none."""
+        wanted = key(identifier)
+        gone = [found for found in self._documents if found == wanted or found.startswith(wanted + "/")]
+        self._changes.update(dict.fromkeys(gone))
+        if gone:
+            self._rebuild()
+        return wanted in gone
+
+    def document(self, identifier: str) -> Json | None:
+        """The stored document with this id, in any case."""
+        return self._documents.get(key(identifier))
+
+    def subscriptions(self) -> list[Json]:
+        """Every subscription: those with a document, and those in which something lies."""
+        return [self.subscription(identifier) for identifier in self._subscriptions]
+
+    def subscription(self, identifier: str) -> Json:
+        """A subscription's document; one is made up if the fleet holds none."""
+        wanted = identifier.lower()
+        return self._documents.get(f"/subscriptions/{wanted}") or {
+            "id": f"/subscriptions/{wanted}",
+            "authorizationSource": "RoleBased",
+            "managedByTenants": [],
+            "subscriptionId": wanted,
+            "tenantId": TENANT,
+            "displayName": f"Subscription {wanted[:8]}",
+            "state": "Enabled",
+            "subscriptionPolicies": {
+                "locationPlacementId": "Public_2014-09-01",
+                "quotaId": "PayAsYouGo_2014-09-01",
+                "spendingLimit": "Off",
+            },
+        }
+
+    def has_subscription(self, identifier: str) -> bool:
+        """Whether there is such a subscription."""
+        return identifier.lower() in self._subscriptions
+
+    def has_group(self, subscription: str, group: str) -> bool:
+        """Whether there is anything in such a resource group."""
+        return (subscription.lower(), group.lower()) in self._groups
+
+    def one(self, path: ArmPath, identifier: str, kind: ResourceType) -> Json | None:
+        """One resource: a stored document, or a part of its parent's."""
+        found = self.document(identifier)
+        if found is None and kind.inside and path.parent:
+            wanted = path.names[-1].lower()
+            parts = self._parts(path.parent, kind)
+            found = next((part for part in parts if part["name"].lower() == wanted), None)
+        return found
+
+    def collection(self, path: ArmPath, address: str, kind: ResourceType) -> list[Json]:
+        """Every resource of a collection."""
+        if path.resource_group is None:
+            wanted = f"/subscriptions/{path.subscription}/{kind.name}".lower()
+        else:
+            wanted = key(address)
+        found = [self._documents[identifier] for identifier in self._collections.get(wanted, ())]
+        if kind.inside and path.parent:
+            known = {document["name"].lower() for document in found}
+            found += [part for part in self._parts(path.parent, kind) if part["name"].lower() not in known]
+        return found
+
+    def _parts(self, parent: str, kind: ResourceType) -> list[Json]:
+        """The children that the parent's own document holds."""
+        document = self.document(parent)
+        parts: Iterable[Json] = ((document or {}).get("properties") or {}).get(kind.inside) or ()
+        if kind.inside != "agentPoolProfiles" or document is None:
+            return [part for part in parts if isinstance(part.get("name"), str)]
+        # A cluster's own list of its pools is flat; a pool as a resource has `properties`.
+        return [
+            {
+                "id": f"{document['id']}/agentPools/{part['name']}",
+                "name": part["name"],
+                "type": "Microsoft.ContainerService/managedClusters/agentPools",
+                "properties": {name: value for name, value in part.items() if name != "name"},
+            }
+            for part in parts
+        ]
+
+    def _rebuild(self) -> None:
+        self._documents: dict[str, Json] = {}
+        self._collections: dict[str, dict[str, None]] = defaultdict(dict)
+        self._subscriptions: dict[str, None] = {}
+        self._groups: set[tuple[str, str]] = set()
+        for identifier, document in (self._fleet.resources | self._changes).items():
+            if document is not None:
+                self._add(identifier, document)
+
+    def _add(self, identifier: str, document: Json) -> None:
+        path = ArmPath.parse(identifier)
+        self._documents[identifier] = document
+        self._subscriptions[path.subscription] = None
+        if path.resource_group is None or not path.types:
+            return
+        self._groups.add((path.subscription, path.resource_group))
+        self._collections[identifier.rpartition("/")[0]][identifier] = None
+        self._collections[f"/subscriptions/{path.subscription}/{path.type}"][identifier] = None
+        for kind in TYPES.values():
+            if kind.gathers and kind.gathers.lower() == path.type:
+                top = identifier.rsplit("/" + path.types[-2] + "/", maxsplit=1)[0]
+                self._collections[f"{top}/{path.types[-1]}"][identifier] = None

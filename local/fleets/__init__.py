@@ -1,0 +1,1 @@
+"""Sample fleets of raw ARM JSON, and what makes fleets of any size."""

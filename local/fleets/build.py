@@ -1,0 +1,211 @@
+"""`python -m local.fleets.build`: write the sample fleet, or one of any size.
+
+A fleet of N clusters is healthy but for a given share, which gets one of the faults of the sample. The same
+options always write the same files.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from local.fleets.documents import Cluster, Json, Pool, documents, guid, hub, subscription, with_rules
+from local.fleets.scenarios import (
+    DENY_KUBELET,
+    DENY_OUTBOUND,
+    DENY_VNET,
+    NODES,
+    SUBSCRIPTIONS,
+    SYSTEM_AND_WORKERS,
+    WEB_RULES,
+    Scenario,
+    access,
+    byo,
+    deny_from,
+    deny_range,
+    sample,
+    two_subnets,
+)
+
+SAMPLE = Path(__file__).parent / "sample"
+
+_LOCATIONS = (("westeurope", "weu"), ("northeurope", "neu"))
+_MARKER = "subscriptions.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write a fleet; exit status 0, or 1 if the directory holds something else."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.clusters and options.out is None:
+        parser.error("--clusters needs --out DIR")
+    scenarios = sample() if options.sample else list(generate(options))
+    out: Path = SAMPLE if options.sample and options.out is None else options.out
+    if out.is_dir() and any(out.iterdir()) and not (out / _MARKER).is_file():
+        print(f"local.fleets.build: {out} is not empty, and no fleet of ours", file=sys.stderr)
+        return 1
+    if options.sample:
+        write(out, sample_files())
+    else:
+        owners = dict.fromkeys(item.cluster.subscription for item in scenarios)
+        names = {owner: f"subscription {number}" for number, owner in enumerate(owners, start=1)}
+        write(out, fleet_files(scenarios, names))
+    if options.outcomes:
+        _save(options.outcomes, outcomes(scenarios))
+    print(f"{len(scenarios)} clusters in {out}")
+    return 0
+
+
+def sample_files() -> Iterator[tuple[str, Any]]:
+    """The sample fleet: (path in the fleet, content)."""
+    yield from fleet_files(sample(), SUBSCRIPTIONS)
+    yield "access.json", access()
+    spoke = next(item.cluster for item in sample() if item.cluster.outbound == "userDefinedRouting")
+    for name, content in hub(spoke).items():
+        yield f"hub-weu/{name}", content
+
+
+def fleet_files(scenarios: list[Scenario], names: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    """A fleet with one folder a cluster: (path in the fleet, content)."""
+    subscriptions: list[Json] = [subscription(identifier, name) for identifier, name in names.items()]
+    yield _MARKER, {"value": subscriptions, "count": {"type": "Total", "value": len(subscriptions)}}
+    for scenario in scenarios:
+        for name, content in documents(scenario.cluster).items():
+            yield f"{scenario.cluster.name}/{name}", content
+
+
+def write(directory: Path, files: Iterator[tuple[str, Any]]) -> None:
+    """Write the files, in place of the fleet that was there."""
+    if directory.is_dir():
+        shutil.rmtree(directory)
+    for name, content in files:
+        _save(directory / name, content)
+
+
+def outcomes(scenarios: list[Scenario]) -> dict[str, dict[str, str]]:
+    """What each check should say of each cluster, by name."""
+    return {item.cluster.name: {"nsg-kubelet-port": item.outcome} for item in scenarios}
+
+
+def generate(options: argparse.Namespace) -> Iterator[Scenario]:
+    """Clusters of every shape that is not special, some of them with a fault."""
+    chance = random.Random(options.seed)  # noqa: S311 - the same seed must give the same fleet
+    bad = set(chance.sample(range(options.clusters), round(options.clusters * options.faulty)))
+    for index in range(options.clusters):
+        location, short = _LOCATIONS[index % 2]
+        scenario = chance.choice(_SHAPES)(f"c{index:05d}-{short}", index % 250 + 1)
+        if index in bad:
+            scenario = chance.choice(_FAULTS)(f"c{index:05d}-{short}", index % 250 + 1)
+        pools = tuple(replace(pool, count=options.nodes) for pool in scenario.cluster.pools)
+        owner = guid(f"subscription {options.seed} {index % options.subscriptions}")
+        cluster = replace(scenario.cluster, subscription=owner, location=location, pools=pools)
+        yield replace(scenario, cluster=cluster)
+
+
+def _cluster(name: str, **more: Any) -> Cluster:
+    return Cluster(name=f"aks-{name}", subscription="", **more)
+
+
+_SHAPES: tuple[Callable[[str, int], Scenario], ...] = (
+    lambda name, _: Scenario(_cluster(name), "overlay, managed VNet", "pass"),
+    lambda name, _: Scenario(_cluster(name, plugin="kubenet"), "kubenet, managed VNet", "pass"),
+    lambda name, second: Scenario(
+        _cluster(name, network=byo(name, second), pools=NODES), "overlay, BYO VNet", "pass"
+    ),
+    lambda name, second: Scenario(
+        _cluster(name, plugin="azure", network=byo(name, second), pools=NODES), "Azure CNI, BYO VNet", "pass"
+    ),
+    lambda name, second: Scenario(
+        _cluster(name, network=two_subnets(name, second), pools=SYSTEM_AND_WORKERS), "two subnets", "pass"
+    ),
+    lambda name, _: Scenario(
+        _cluster(name, pools=(Pool(), Pool(name="user1", mode="User"))), "two pools, managed VNet", "pass"
+    ),
+)
+
+_FAULTS: tuple[Callable[[str, int], Scenario], ...] = (
+    lambda name, second: Scenario(
+        _cluster(name, network=byo(name, second, rules=(*WEB_RULES, DENY_KUBELET)), pools=NODES),
+        "deny at 200",
+        "fail",
+    ),
+    lambda name, second: Scenario(
+        _cluster(name, network=byo(name, second, rules=deny_range(f"10.{second}.0.0/16")), pools=NODES),
+        "deny of a port range",
+        "fail",
+    ),
+    lambda name, second: Scenario(
+        _cluster(name, network=byo(name, second, rules=(*WEB_RULES, DENY_VNET)), pools=NODES),
+        "deny from VirtualNetwork",
+        "fail",
+    ),
+    lambda name, second: Scenario(
+        _cluster(
+            name,
+            network=with_rules(two_subnets(name, second), "workers", deny_from(f"10.{second}.1.0/24")),
+            pools=SYSTEM_AND_WORKERS,
+        ),
+        "deny between pools",
+        "fail",
+    ),
+    lambda name, second: Scenario(
+        _cluster(name, network=byo(name, second, rules=(*WEB_RULES, DENY_OUTBOUND)), pools=NODES),
+        "outbound deny",
+        "fail",
+    ),
+    lambda name, second: Scenario(
+        _cluster(name, network=byo(name, second), pools=NODES, node_rules=(DENY_KUBELET,)),
+        "deny on the network interfaces",
+        "fail",
+    ),
+)
+
+
+def _save(file: Path, content: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m local.fleets.build",
+        description="Write a fleet of raw ARM JSON: the sample, or one of any size.",
+    )
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--sample", action="store_true", help="write the sample fleet, to local/fleets/sample")
+    what.add_argument("--clusters", type=_within(1), metavar="N", help="write a fleet of N clusters")
+    add("--out", type=Path, metavar="DIR", help="where to; a fleet that is there is replaced")
+    add("--subscriptions", type=_within(1), default=1, metavar="N", help="spread over N (default: 1)")
+    room = 200  # in the smallest subnet
+    add("--nodes", type=_within(1, room), default=3, metavar="N", help="nodes in each pool (default: 3)")
+    add("--faulty", type=_share, default=0.0, metavar="SHARE", help="share with a fault, 0 to 1 (default: 0)")
+    add("--seed", type=int, default=1, help="another seed, another fleet (default: 1)")
+    add("--outcomes", type=Path, metavar="FILE", help="write what each check should say of each cluster")
+    return parser
+
+
+def _within(lowest: int, highest: int = 100_000) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        number = int(text)
+        if not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(f"{text} is not from {lowest} to {highest}")
+        return number
+
+    return whole_number
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return share
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1484 @@
+"""An AKS cluster described in a few words, and the raw ARM JSON that Azure would return for it.
+
+`documents(cluster)` gives what `az rest` shows of the cluster, its node resource group and its network:
+names, properties and letter case as Azure has them (resource groups in upper case in scale set ids, in lower
+case words in cluster ids). Everything that is random in Azure is derived from names here, so the same
+description always gives the same JSON.
+"""
+
+import hashlib
+import ipaddress
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+type Json = dict[str, Any]
+type Words = str | tuple[str, ...]
+"""One value, written in the singular field; or several, written in the plural field."""
+
+TENANT = "5f1d2c3b-8a47-4e60-b9d2-3c7e8f9a0b14"
+KUBERNETES = "1.33.5"
+LINUX_IMAGE = "AKSUbuntu-2204gen2containerd-202609.03.1"
+WINDOWS_IMAGE = "AKSWindows-2022-containerd-20348.4052.260910"
+HUB_GROUP = "rg-hub-weu"
+HUB_SPACE = "10.0.0.0/16"
+_EPOCH = "2026-09-14T08:21:37.1234567+00:00"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule of a network security group."""
+
+    name: str
+    priority: int
+    access: str = "Allow"
+    direction: str = "Inbound"
+    protocol: str = "Tcp"
+    source: Words = "*"
+    destination: Words = "*"
+    ports: Words = "*"
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subnet:
+    """A subnet of a BYO virtual network."""
+
+    name: str
+    prefixes: tuple[str, ...]
+    rules: tuple[Rule, ...] | None = None
+    """The rules of its own NSG, `nsg-{name}`; None if it has no NSG."""
+    delegation: str | None = None
+    """The service it is delegated to, for the API server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A virtual network that the cluster's owner brought along."""
+
+    name: str
+    group: str
+    """Its resource group."""
+    prefixes: tuple[str, ...]
+    subnets: tuple[Subnet, ...]
+    firewall: str | None = None
+    """The private address of an Azure Firewall in a hub, to which 0.0.0.0/0 is routed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """A node pool."""
+
+    name: str = "system"
+    count: int = 3
+    mode: str = "System"
+    os: str = "Linux"
+    size: str = "Standard_D4ds_v5"
+    subnet: str = "aks-subnet"
+    kind: str = "VirtualMachineScaleSets"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """A managed cluster and everything that belongs to it."""
+
+    name: str
+    subscription: str
+    location: str = "westeurope"
+    plugin: str = "overlay"
+    """`kubenet`, `azure` (pods have addresses of the subnet) or `overlay`."""
+    network: Network | None = None
+    """None: AKS makes the virtual network, in the node resource group."""
+    pools: tuple[Pool, ...] = (Pool(),)
+    node_rules: tuple[Rule, ...] = ()
+    """Rules added to the NSG that AKS keeps in the node resource group."""
+    outbound: str = "loadBalancer"
+    private: bool = False
+    api_subnet: str | None = None
+    """The subnet of an API server with VNet integration."""
+    automatic: bool = False
+    dual_stack: bool = False
+    stopped: bool = False
+    scrambled: bool = False
+    """Whether every id is written in another case each time."""
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        """The cluster's resource group."""
+        return f"rg-{self.name.removeprefix('aks-')}"
+
+    @property
+    def node_group(self) -> str:
+        """The resource group that AKS keeps for the nodes."""
+        return f"MC_{self.group}_{self.name}_{self.location}"
+
+    @property
+    def number(self) -> str:
+        """The eight digits in the names of what AKS makes for the cluster."""
+        return digits(f"{self.subscription}/{self.group}/{self.name}")
+
+
+def documents(cluster: Cluster) -> dict[str, Any]:
+    """The cluster's files by name: a resource, arrays and list responses, as exports mix them."""
+    maker = _Maker(cluster)
+    nodes = list(maker.instances())
+    files: dict[str, Any] = {
+        "cluster.json": maker.managed_cluster(),
+        "scale-sets.json": {"value": [maker.scale_set(pool) for pool in maker.scale_set_pools]},
+        "instances.json": {"value": nodes},
+        "network.json": list(maker.network()),
+        "security-groups.json": list(maker.security_groups()),
+    }
+    if not maker.scale_set_pools:
+        del files["scale-sets.json"]
+    if cluster.scrambled:
+        files = {name: _scramble(content, name) for name, content in files.items()}
+    return files
+
+
+def hub(spoke: Cluster) -> dict[str, Any]:
+    """The hub of a cluster with user-defined routing: a network with an Azure Firewall that lets AKS out."""
+    if spoke.network is None or spoke.network.firewall is None:
+        raise ValueError(f"{spoke.name} is not routed through a firewall")
+    subscription, location, address = spoke.subscription, spoke.location, spoke.network.firewall
+    spoke_group = _group_id(subscription, spoke.network.group) + "/providers/Microsoft.Network"
+    spoke_network = f"{spoke_group}/virtualNetworks/{spoke.network.name}"
+    group = _group_id(subscription, HUB_GROUP) + "/providers/Microsoft.Network"
+    network, policy = f"{group}/virtualNetworks/vnet-hub-weu", f"{group}/firewallPolicies/afwp-hub-weu"
+    public, ranges = f"{group}/publicIPAddresses/pip-afw-hub-weu", f"{group}/ipGroups/ipg-aks-nodes-weu"
+    firewall = f"{group}/azureFirewalls/afw-hub-weu"
+    rules = f"{policy}/ruleCollectionGroups/rcg-aks"
+    return {
+        "network.json": [
+            _resource(
+                network,
+                "Microsoft.Network/virtualNetworks",
+                {
+                    "provisioningState": "Succeeded",
+                    "resourceGuid": guid(network),
+                    "addressSpace": {"addressPrefixes": [HUB_SPACE]},
+                    "encryption": {"enabled": False, "enforcement": "AllowUnencrypted"},
+                    "privateEndpointVNetPolicies": "Disabled",
+                    "subnets": [_subnet(network, "AzureFirewallSubnet", ("10.0.1.0/26",))],
+                    "virtualNetworkPeerings": [
+                        _peering(network, "to-spoke", spoke_network, spoke.network.prefixes[0])
+                    ],
+                    "enableDdosProtection": False,
+                },
+                location=location,
+            ),
+            _public_ip(
+                public,
+                location,
+                "203.0.113.20",
+                {"ipConfiguration": _ref(f"{firewall}/azureFirewallIpConfigurations/main")},
+                {},
+            ),
+            _resource(
+                ranges,
+                "Microsoft.Network/ipGroups",
+                {
+                    "provisioningState": "Succeeded",
+                    "ipAddresses": list(spoke.network.subnets[0].prefixes),
+                    "firewalls": [],
+                    "firewallPolicies": [_ref(policy)],
+                },
+                location=location,
+            ),
+        ],
+        "firewall.json": [
+            _resource(
+                firewall,
+                "Microsoft.Network/azureFirewalls",
+                {
+                    "provisioningState": "Succeeded",
+                    "sku": {"name": "AZFW_VNet", "tier": "Standard"},
+                    "threatIntelMode": "Alert",
+                    "additionalProperties": {},
+                    "ipConfigurations": [
+                        {
+                            "name": "main",
+                            "id": f"{firewall}/azureFirewallIpConfigurations/main",
+                            "etag": etag(firewall + "main"),
+                            "type": "Microsoft.Network/azureFirewalls/azureFirewallIpConfigurations",
+                            "properties": {
+                                "provisioningState": "Succeeded",
+                                "privateIPAddress": address,
+                                "privateIPAllocationMethod": "Dynamic",
+                                "publicIPAddress": _ref(public),
+                                "subnet": _ref(f"{network}/subnets/AzureFirewallSubnet"),
+                            },
+                        }
+                    ],
+                    "networkRuleCollections": [],
+                    "applicationRuleCollections": [],
+                    "natRuleCollections": [],
+                    "firewallPolicy": _ref(policy),
+                },
+                location=location,
+                zones=["1", "2", "3"],
+            ),
+            _resource(
+                policy,
+                "Microsoft.Network/firewallPolicies",
+                {
+                    "sku": {"tier": "Standard"},
+                    "threatIntelMode": "Alert",
+                    "dnsSettings": {"servers": [], "enableProxy": True},
+                    "firewalls": [_ref(firewall)],
+                    "childPolicies": [],
+                    "ruleCollectionGroups": [_ref(rules)],
+                    "provisioningState": "Succeeded",
+                },
+                location=location,
+            ),
+            _resource(
+                rules,
+                "Microsoft.Network/firewallPolicies/ruleCollectionGroups",
+                {
+                    "size": "0.001 MB",
+                    "priority": 200,
+                    "ruleCollections": [
+                        _network_rules(ranges, location),
+                        _application_rules(ranges, location),
+                    ],
+                    "provisioningState": "Succeeded",
+                },
+            ),
+        ],
+    }
+
+
+def subscription(identifier: str, name: str) -> Json:
+    """A subscription, as `GET /subscriptions` lists it."""
+    return {
+        "id": f"/subscriptions/{identifier}",
+        "authorizationSource": "RoleBased",
+        "managedByTenants": [],
+        "subscriptionId": identifier,
+        "tenantId": TENANT,
+        "displayName": name,
+        "state": "Enabled",
+        "subscriptionPolicies": {
+            "locationPlacementId": "Public_2014-09-01",
+            "quotaId": "EnterpriseAgreement_2014-09-01",
+            "spendingLimit": "Off",
+        },
+    }
+
+
+def digits(seed: str) -> str:
+    """Eight digits, none of them leading zeros."""
+    return str(10_000_000 + int(hashlib.sha256(seed.encode()).hexdigest(), 16) % 90_000_000)
+
+
+def guid(seed: str) -> str:
+    """A GUID that is always the same for the same seed."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, seed))
+
+
+def etag(seed: str) -> str:
+    """An entity tag as Microsoft.Network writes it."""
+    return f'W/"{guid("etag:" + seed)}"'
+
+
+class _Maker:
+    """Makes the documents of one cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.number = cluster.number
+        subscription_id = cluster.subscription
+        self.nodes_scope = _group_id(subscription_id, cluster.node_group)
+        self.id = (
+            f"/subscriptions/{subscription_id}/resourcegroups/{cluster.group}"
+            f"/providers/Microsoft.ContainerService/managedClusters/{cluster.name}"
+        )
+        self.net = f"{self.nodes_scope}/providers/Microsoft.Network"
+        self.node_nsg = f"{self.net}/networkSecurityGroups/aks-agentpool-{self.number}-nsg"
+        self.balancer = f"{self.net}/loadBalancers/kubernetes"
+        self.nat = f"{self.net}/natGateways/aks-natgateway-{self.number}"
+        if cluster.network:
+            scope = _group_id(subscription_id, cluster.network.group)
+            self.byo_net = f"{scope}/providers/Microsoft.Network"
+            self.vnet = f"{self.byo_net}/virtualNetworks/{cluster.network.name}"
+        else:
+            self.byo_net = self.net
+            self.vnet = f"{self.net}/virtualNetworks/aks-vnet-{self.number}"
+        if cluster.outbound == "userDefinedRouting":
+            self.routes: str | None = f"{self.byo_net}/routeTables/rt-{cluster.name}"
+        elif cluster.plugin == "kubenet":
+            self.routes = f"{self.net}/routeTables/aks-agentpool-{self.number}-routetable"
+        else:
+            self.routes = None
+        self.public_ips = self._public_ips()
+        self.scale_set_pools = [pool for pool in cluster.pools if pool.kind == "VirtualMachineScaleSets"]
+        self.prefixes = self._prefixes()
+        self.addresses = self._addresses()
+        self.created = {"aks-managed-cluster-name": cluster.name, "aks-managed-cluster-rg": cluster.group}
+
+    # What the rest is built from
+
+    def _prefixes(self) -> dict[str, tuple[str, ...]]:
+        """Address prefixes by subnet."""
+        if self.cluster.network:
+            return {subnet.name: subnet.prefixes for subnet in self.cluster.network.subnets}
+        if self.cluster.dual_stack:
+            return {"aks-subnet": ("10.224.0.0/16", "fd94:2a7c:51e8:a0::/64")}
+        return {"aks-subnet": ("10.224.0.0/16",)}
+
+    def _addresses(self) -> dict[tuple[str, int], list[str]]:
+        """IPv4 addresses by pool and node: the node's own, then those of its pods where they have any."""
+        hosts = {name: ipaddress.ip_network(prefixes[0]) for name, prefixes in self.prefixes.items()}
+        used = dict.fromkeys(hosts, 4)  # Azure keeps the first four addresses of a subnet
+        each = 1 + self._pod_addresses
+        found: dict[tuple[str, int], list[str]] = {}
+        for pool in self.cluster.pools:
+            for index in range(pool.count):
+                start = used[pool.subnet]
+                used[pool.subnet] += each
+                found[pool.name, index] = [str(hosts[pool.subnet][start + step]) for step in range(each)]
+        return found
+
+    @property
+    def _pod_addresses(self) -> int:
+        return 10 if self.cluster.plugin == "azure" else 0
+
+    @property
+    def _max_pods(self) -> int:
+        return {"azure": 10, "kubenet": 110, "overlay": 250}[self.cluster.plugin]
+
+    def _public_ips(self) -> list[tuple[str, str, str]]:
+        """(id, address, frontend's name) of each public address by which the cluster gets out."""
+        if self.cluster.outbound not in {"loadBalancer", "managedNATGateway"}:
+            return []
+        count = 2 if self.cluster.dual_stack else 1
+        last = int(self.number) % 200 + 10
+        found = []
+        for index in range(count):
+            name = guid(f"{self.id}/outbound/{index}")
+            address = f"198.51.100.{last}" if index == 0 else f"2001:db8:{int(self.number[:4]):x}::{last:x}"
+            found.append((f"{self.net}/publicIPAddresses/{name}", address, name))
+        return found
+
+    def _backend_pools(self) -> list[Json]:
+        if self.cluster.outbound != "loadBalancer":  # without one until a service asks for it
+            return []
+        return [
+            _ref(f"{self.balancer}/backendAddressPools/aksOutboundBackendPool"),
+            _ref(f"{self.balancer}/backendAddressPools/kubernetes"),
+        ]
+
+    def _nic(self, pool: Pool, index: int) -> str:
+        """The id of a node's network interface."""
+        name = self._vm_name(pool)
+        if pool.kind == "VirtualMachines":
+            return f"{self.net}/networkInterfaces/{name}{index + 1}-nic"
+        return (
+            f"{self.nodes_scope}/providers/Microsoft.Compute/virtualMachineScaleSets/{name}"
+            f"/virtualMachines/{index}/networkInterfaces/{name}"
+        )
+
+    def _nics(self) -> list[tuple[Pool, str]]:
+        """Every node's network interface."""
+        if self.cluster.stopped:
+            return []
+        return [(pool, self._nic(pool, index)) for pool in self.cluster.pools for index in range(pool.count)]
+
+    def _vm_name(self, pool: Pool) -> str:
+        if pool.os == "Windows":  # a Windows computer name has fifteen letters at most
+            return f"aks{pool.name}"
+        suffix = "vms" if pool.kind == "VirtualMachines" else "vmss"
+        return f"aks-{pool.name}-{digits(f'{self.id}/{pool.name}')}-{suffix}"
+
+    # Microsoft.ContainerService
+
+    def managed_cluster(self) -> Json:
+        """The managed cluster."""
+        cluster = self.cluster
+        suffix = guid(self.id)[:8]
+        prefix = f"{cluster.name}-dns-{suffix}"
+        fqdn = f"{prefix}.hcp.{cluster.location}.azmk8s.io"
+        properties: Json = {
+            "provisioningState": "Succeeded",
+            "powerState": {"code": "Stopped" if cluster.stopped else "Running"},
+            "kubernetesVersion": KUBERNETES.rpartition(".")[0],
+            "currentKubernetesVersion": KUBERNETES,
+            "dnsPrefix": f"{cluster.name}-dns",
+            "fqdn": fqdn,
+            "azurePortalFQDN": f"{prefix}.portal.hcp.{cluster.location}.azmk8s.io",
+            "agentPoolProfiles": [self._pool_profile(pool) for pool in cluster.pools],
+            "linuxProfile": {
+                "adminUsername": "azureuser",
+                "ssh": {"publicKeys": [{"keyData": _ssh_key(self.id)}]},
+            },
+            "servicePrincipalProfile": {"clientId": "msi"},
+            "addonProfiles": {
+                "azureKeyvaultSecretsProvider": {"enabled": False, "config": None},
+                "azurepolicy": {"enabled": False, "config": None},
+            },
+            "nodeResourceGroup": cluster.node_group,
+            "nodeResourceGroupProfile": {
+                "restrictionLevel": "ReadOnly" if cluster.automatic else "Unrestricted"
+            },
+            "enableRBAC": True,
+            "supportPlan": "KubernetesOfficial",
+            "networkProfile": self._network_profile(),
+            "aadProfile": {
+                "managed": True,
+                "adminGroupObjectIDs": None,
+                "enableAzureRBAC": True,
+                "tenantID": TENANT,
+            },
+            "apiServerAccessProfile": self._api_server(),
+            "maxAgentPools": 100,
+            "identityProfile": {
+                "kubeletidentity": {
+                    "resourceId": self._kubelet_identity,
+                    "clientId": guid(self.id + "/kubelet/client"),
+                    "objectId": guid(self.id + "/kubelet/object"),
+                }
+            },
+            "autoUpgradeProfile": {"upgradeChannel": "patch", "nodeOSUpgradeChannel": "NodeImage"},
+            "disableLocalAccounts": cluster.automatic,
+            "securityProfile": {
+                "imageCleaner": {"enabled": True, "intervalHours": 168},
+                "workloadIdentity": {"enabled": True},
+            },
+            "storageProfile": {
+                "diskCSIDriver": {"enabled": True},
+                "fileCSIDriver": {"enabled": True},
+                "snapshotController": {"enabled": True},
+            },
+            "oidcIssuerProfile": {
+                "enabled": True,
+                "issuerURL": f"https://{cluster.location}.oic.prod-aks.azure.com/{TENANT}/{guid(self.id)}/",
+            },
+            "workloadAutoScalerProfile": {},
+            "azureMonitorProfile": {"metrics": {"enabled": True, "kubeStateMetrics": {}}},
+            "metricsProfile": {"costAnalysis": {"enabled": False}},
+            "resourceUID": hashlib.sha256(self.id.encode()).hexdigest()[:24],
+            "nodeProvisioningProfile": {
+                "mode": "Auto" if cluster.automatic else "Manual",
+                "defaultNodePools": "Auto",
+            },
+            "bootstrapProfile": {"artifactSource": "Direct"},
+        }
+        if cluster.private:
+            properties["privateFQDN"] = (
+                f"{prefix}.{guid(self.id + '/zone')}.privatelink.{cluster.location}.azmk8s.io"
+            )
+            properties["privateLinkResources"] = [
+                {
+                    "id": f"{self.id}/privateLinkResources/management",
+                    "name": "management",
+                    "type": "Microsoft.ContainerService/managedClusters/privateLinkResources",
+                    "groupId": "management",
+                    "requiredMembers": ["management"],
+                }
+            ]
+        if any(pool.os == "Windows" for pool in cluster.pools):
+            properties["windowsProfile"] = {"adminUsername": "azureuser", "enableCSIProxy": True}
+        return {
+            "id": self.id,
+            "location": cluster.location,
+            "name": cluster.name,
+            "type": "Microsoft.ContainerService/ManagedClusters",
+            "tags": cluster.tags,
+            "eTag": guid("etag:" + self.id),
+            "kind": "Base",
+            "sku": {"name": "Automatic" if cluster.automatic else "Base", "tier": "Standard"},
+            "identity": {
+                "type": "SystemAssigned",
+                "principalId": guid(self.id + "/principal"),
+                "tenantId": TENANT,
+            },
+            "properties": properties,
+        }
+
+    @property
+    def _kubelet_identity(self) -> str:
+        return (
+            f"/subscriptions/{self.cluster.subscription}/resourcegroups/{self.cluster.node_group}"
+            f"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{self.cluster.name}-agentpool"
+        )
+
+    def _pool_profile(self, pool: Pool) -> Json:
+        windows = pool.os == "Windows"
+        profile: Json = {
+            "name": pool.name,
+            "count": pool.count,
+            "vmSize": pool.size,
+            "osDiskSizeGB": 128,
+            "osDiskType": "Ephemeral",
+            "kubeletDiskType": "OS",
+            "maxPods": self._max_pods,
+            "type": pool.kind,
+            "availabilityZones": ["1", "2", "3"],
+            "enableAutoScaling": True,
+            "minCount": pool.count,
+            "maxCount": pool.count + 7,
+            "scaleDownMode": "Delete",
+            "provisioningState": "Succeeded",
+            "powerState": {"code": "Stopped" if self.cluster.stopped else "Running"},
+            "orchestratorVersion": KUBERNETES.rpartition(".")[0],
+            "currentOrchestratorVersion": KUBERNETES,
+            "enableNodePublicIP": False,
+            "nodeLabels": {},
+            "mode": pool.mode,
+            "osType": pool.os,
+            "osSKU": "Windows2022" if windows else "Ubuntu",
+            "nodeImageVersion": WINDOWS_IMAGE if windows else LINUX_IMAGE,
+            "upgradeSettings": {"maxSurge": "10%", "maxUnavailable": "0"},
+            "enableFIPS": False,
+            "enableEncryptionAtHost": False,
+            "enableUltraSSD": False,
+            "networkProfile": {},
+            "securityProfile": {"enableVTPM": False, "enableSecureBoot": False, "sshAccess": "LocalUser"},
+            "eTag": guid(f"etag:{self.id}/{pool.name}"),
+        }
+        if self.cluster.network:
+            profile["vnetSubnetID"] = f"{self.vnet}/subnets/{pool.subnet}"
+        if pool.kind == "VirtualMachines":  # Linux only, sizes by profile, no zones
+            for name in ("availabilityZones", "minCount", "maxCount", "enableAutoScaling", "vmSize", "count"):
+                del profile[name]
+            sizes = [{"size": pool.size, "count": pool.count}]
+            profile["virtualMachinesProfile"] = {"scale": {"manual": sizes}}
+            profile["virtualMachineNodesStatus"] = sizes
+        return profile
+
+    def _network_profile(self) -> Json:
+        cluster = self.cluster
+        overlay = cluster.plugin == "overlay"
+        profile: Json = {
+            "networkPlugin": "kubenet" if cluster.plugin == "kubenet" else "azure",
+            "networkPolicy": {"overlay": "cilium", "azure": "azure", "kubenet": "none"}[cluster.plugin],
+            "networkDataplane": "cilium" if overlay else "azure",
+            "loadBalancerSku": "standard",
+            "serviceCidr": "10.2.0.0/16",
+            "dnsServiceIP": "10.2.0.10",
+            "serviceCidrs": ["10.2.0.0/16"],
+            "outboundType": cluster.outbound,
+            "ipFamilies": ["IPv4"],
+        }
+        if overlay:
+            profile["networkPluginMode"] = "overlay"
+        if cluster.plugin != "azure":
+            profile["podCidr"] = "10.244.0.0/16"
+            profile["podCidrs"] = ["10.244.0.0/16"]
+        if cluster.dual_stack:
+            profile["ipFamilies"] = ["IPv4", "IPv6"]
+            profile["podCidrs"] = ["10.244.0.0/16", "fd12:3456:789a::/64"]
+            profile["serviceCidrs"] = ["10.2.0.0/16", "fd12:3456:789a:1::/108"]
+        effective = [_ref(identifier) for identifier, _, _ in self.public_ips]
+        if cluster.outbound == "loadBalancer":
+            managed = {"count": 1, "countIPv6": 1} if cluster.dual_stack else {"count": 1}
+            profile["loadBalancerProfile"] = {
+                "managedOutboundIPs": managed,
+                "effectiveOutboundIPs": effective,
+                "allocatedOutboundPorts": 0,
+                "idleTimeoutInMinutes": 30,
+                "backendPoolType": "nodeIPConfiguration",
+            }
+        if cluster.outbound == "managedNATGateway":
+            profile["natGatewayProfile"] = {
+                "managedOutboundIPProfile": {"count": 1},
+                "effectiveOutboundIPs": effective,
+                "idleTimeoutInMinutes": 4,
+            }
+        return profile
+
+    def _api_server(self) -> Json:
+        cluster = self.cluster
+        if cluster.private:
+            return {
+                "enablePrivateCluster": True,
+                "enablePrivateClusterPublicFQDN": True,
+                "privateDNSZone": "system",
+            }
+        if cluster.api_subnet:
+            return {
+                "enablePrivateCluster": False,
+                "enableVnetIntegration": True,
+                "subnetId": f"{self.vnet}/subnets/{cluster.api_subnet}",
+            }
+        return {"enablePrivateCluster": False}
+
+    # Microsoft.Compute
+
+    def scale_set(self, pool: Pool) -> Json:
+        """The scale set of a pool."""
+        name = self._vm_name(pool)
+        group = self.cluster.node_group.upper()  # so Compute writes it in lists
+        identifier = (
+            f"{_group_id(self.cluster.subscription, group)}"
+            f"/providers/Microsoft.Compute/virtualMachineScaleSets/{name}"
+        )
+        return {
+            "name": name,
+            "id": identifier,
+            "type": "Microsoft.Compute/virtualMachineScaleSets",
+            "location": self.cluster.location,
+            "tags": self._pool_tags(pool),
+            "etag": f'"{int(self.number) % 90 + 10}"',
+            "identity": {"type": "UserAssigned", "userAssignedIdentities": {self._kubelet_identity: {}}},
+            "sku": {
+                "name": pool.size,
+                "tier": "Standard",
+                "capacity": 0 if self.cluster.stopped else pool.count,
+            },
+            "zones": ["1", "2", "3"],
+            "properties": {
+                "singlePlacementGroup": False,
+                "orchestrationMode": "Uniform",
+                "upgradePolicy": {"mode": "Manual"},
+                "virtualMachineProfile": {
+                    "osProfile": self._os_profile(pool) | {"computerNamePrefix": _prefix(name, pool)},
+                    "storageProfile": self._storage(pool),
+                    "networkProfile": {"networkInterfaceConfigurations": [self._nic_configuration(pool)]},
+                    "extensionProfile": {
+                        "extensions": [
+                            {
+                                "name": "vmssCSE",
+                                "properties": {
+                                    "autoUpgradeMinorVersion": True,
+                                    "publisher": "Microsoft.Azure.Extensions",
+                                    "type": "CustomScript",
+                                    "typeHandlerVersion": "2.0",
+                                    "settings": {},
+                                },
+                            }
+                        ],
+                        "extensionsTimeBudget": "PT16M",
+                    },
+                    "timeCreated": _EPOCH,
+                },
+                "provisioningState": "Succeeded",
+                "overprovision": False,
+                "doNotRunExtensionsOnOverprovisionedVMs": False,
+                "uniqueId": guid(identifier),
+                "platformFaultDomainCount": 1,
+                "timeCreated": _EPOCH,
+            },
+        }
+
+    def instances(self) -> Iterator[Json]:
+        """Every node and its network interface."""
+        if self.cluster.stopped:
+            return
+        for pool in self.cluster.pools:
+            for index in range(pool.count):
+                if pool.kind == "VirtualMachines":
+                    yield from self._machine(pool, index)
+                else:
+                    yield from self._scale_set_instance(pool, index)
+
+    def _scale_set_instance(self, pool: Pool, index: int) -> Iterator[Json]:
+        name = self._vm_name(pool)
+        scale_set = f"{self.nodes_scope}/providers/Microsoft.Compute/virtualMachineScaleSets/{name}"
+        machine = f"{scale_set}/virtualMachines/{index}"
+        nic = self._nic(pool, index)
+        yield {
+            "name": f"{name}_{index}",
+            "id": machine,
+            "type": "Microsoft.Compute/virtualMachineScaleSets/virtualMachines",
+            "location": self.cluster.location,
+            "tags": self._pool_tags(pool),
+            "instanceId": str(index),
+            "sku": {"name": pool.size, "tier": "Standard"},
+            "zones": [str(index % 3 + 1)],
+            "etag": '"1"',
+            "properties": {
+                "latestModelApplied": True,
+                "modelDefinitionApplied": "VirtualMachineScaleSet",
+                "networkProfileConfiguration": {
+                    "networkInterfaceConfigurations": [self._nic_configuration(pool)]
+                },
+                "vmId": guid(machine),
+                "hardwareProfile": {},
+                "storageProfile": self._storage(pool),
+                "osProfile": self._os_profile(pool)
+                | {"computerName": _prefix(name, pool) + _base36(index), "requireGuestProvisionSignal": True},
+                "networkProfile": {"networkInterfaces": [_ref(nic)]},
+                "provisioningState": "Succeeded",
+                "timeCreated": _EPOCH,
+            },
+        }
+        yield {
+            "name": name,
+            "id": nic,
+            "etag": etag(nic),
+            "properties": self._nic_properties(pool, index, nic) | {"virtualMachine": _ref(machine)},
+        }
+
+    def _machine(self, pool: Pool, index: int) -> Iterator[Json]:
+        name = f"{self._vm_name(pool)}{index + 1}"
+        machine = f"{self.nodes_scope}/providers/Microsoft.Compute/virtualMachines/{name}"
+        nic = self._nic(pool, index)
+        yield {
+            "name": name,
+            "id": machine,
+            "type": "Microsoft.Compute/virtualMachines",
+            "location": self.cluster.location,
+            "tags": self._pool_tags(pool),
+            "etag": '"1"',
+            "identity": {"type": "UserAssigned", "userAssignedIdentities": {self._kubelet_identity: {}}},
+            "properties": {
+                "hardwareProfile": {"vmSize": pool.size},
+                "provisioningState": "Succeeded",
+                "vmId": guid(machine),
+                "storageProfile": self._storage(pool),
+                "osProfile": self._os_profile(pool)
+                | {"computerName": name, "requireGuestProvisionSignal": True},
+                "networkProfile": {
+                    "networkInterfaces": [
+                        _ref(nic) | {"properties": {"primary": True, "deleteOption": "Delete"}}
+                    ]
+                },
+                "timeCreated": _EPOCH,
+            },
+        }
+        yield _resource(
+            nic,
+            "Microsoft.Network/networkInterfaces",
+            self._nic_properties(pool, index, nic) | {"virtualMachine": _ref(machine)},
+            location=self.cluster.location,
+            tags=self._pool_tags(pool),
+        )
+
+    def _pool_tags(self, pool: Pool) -> dict[str, str]:
+        return {
+            "aks-managed-consolidated-additional-properties": guid(f"{self.id}/{pool.name}/properties"),
+            "aks-managed-coordination": "true",
+            "aks-managed-createOperationID": guid(f"{self.id}/{pool.name}/operation"),
+            "aks-managed-creationSource": f"vmssclient-{self._vm_name(pool)}",
+            "aks-managed-enable-imds-restriction": "false",
+            "aks-managed-kubeletIdentityClientID": guid(self.id + "/kubelet/client"),
+            "aks-managed-networkisolated-outbound-type": "",
+            "aks-managed-orchestrator": f"Kubernetes:{KUBERNETES}",
+            "aks-managed-poolName": pool.name,
+            "aks-managed-resourceNameSuffix": self.number,
+            "aks-managed-ssh-access": "LocalUser",
+            "compute.aks.billing": "linux" if pool.os == "Linux" else "windows",
+        } | self.cluster.tags
+
+    def _os_profile(self, pool: Pool) -> Json:
+        profile: Json = {"adminUsername": "azureuser", "secrets": [], "allowExtensionOperations": True}
+        if pool.os == "Windows":
+            profile["windowsConfiguration"] = {
+                "provisionVMAgent": True,
+                "enableAutomaticUpdates": False,
+                "enableVMAgentPlatformUpdates": False,
+            }
+        else:
+            key = {"path": "/home/azureuser/.ssh/authorized_keys", "keyData": _ssh_key(self.id)}
+            profile["linuxConfiguration"] = {
+                "disablePasswordAuthentication": True,
+                "ssh": {"publicKeys": [key]},
+                "provisionVMAgent": True,
+                "enableVMAgentPlatformUpdates": False,
+            }
+        return profile
+
+    def _storage(self, pool: Pool) -> Json:
+        gallery, image = (
+            ("AKSWindows", "windows-2022-containerd/versions/20348.4052.260910")
+            if pool.os == "Windows"
+            else ("AKSUbuntu", "2204gen2containerd/versions/202609.03.1")
+        )
+        return {
+            "osDisk": {
+                "osType": pool.os,
+                "diffDiskSettings": {"option": "Local", "placement": "ResourceDisk"},
+                "createOption": "FromImage",
+                "caching": "ReadOnly",
+                "managedDisk": {"storageAccountType": "Standard_LRS"},
+                "diskSizeGB": 128,
+            },
+            "imageReference": {
+                "id": f"/subscriptions/{guid('galleries')}/resourceGroups/{gallery}"
+                f"/providers/Microsoft.Compute/galleries/{gallery}/images/{image}"
+            },
+        }
+
+    # Microsoft.Network
+
+    def _nic_configuration(self, pool: Pool) -> Json:
+        subnet = _ref(f"{self.vnet}/subnets/{pool.subnet}")
+        configurations: list[Json] = []
+        for index in range(1 + self._pod_addresses):
+            properties: Json = {
+                "primary": index == 0,
+                "subnet": subnet,
+                "privateIPAddressVersion": "IPv4",
+            }
+            if index == 0 and (pools := self._backend_pools()):
+                properties["loadBalancerBackendAddressPools"] = pools
+            configurations.append({"name": f"ipconfig{index + 1}", "properties": properties})
+        if self.cluster.dual_stack:
+            properties = {"primary": False, "subnet": subnet, "privateIPAddressVersion": "IPv6"}
+            configurations.append({"name": "ipconfigv6", "properties": properties})
+        properties = {
+            "primary": True,
+            "disableTcpStateTracking": False,
+            "enableAcceleratedNetworking": True,
+            "enableIPForwarding": True,
+            "dnsSettings": {"dnsServers": []},
+            "ipConfigurations": configurations,
+        }
+        if self.cluster.network:  # in a network of its own making AKS hangs the NSG on the subnet
+            properties["networkSecurityGroup"] = _ref(self.node_nsg)
+        return {"name": self._vm_name(pool), "properties": properties}
+
+    def _nic_properties(self, pool: Pool, index: int, nic: str) -> Json:
+        subnet = _ref(f"{self.vnet}/subnets/{pool.subnet}")
+        addresses = [(address, "IPv4") for address in self.addresses[pool.name, index]]
+        if self.cluster.dual_stack:
+            six = ipaddress.ip_network(self.prefixes[pool.subnet][1])
+            addresses.append((str(six[4 + index]), "IPv6"))
+        configurations = []
+        for step, (address, version) in enumerate(addresses):
+            name = f"ipconfig{step + 1}" if version == "IPv4" else "ipconfigv6"
+            properties = {
+                "provisioningState": "Succeeded",
+                "privateIPAddress": address,
+                "privateIPAllocationMethod": "Dynamic",
+                "subnet": subnet,
+                "primary": step == 0,
+                "privateIPAddressVersion": version,
+            }
+            if step == 0 and (pools := self._backend_pools()):
+                properties["loadBalancerBackendAddressPools"] = pools
+            configurations.append(
+                {
+                    "name": name,
+                    "id": f"{nic}/ipConfigurations/{name}",
+                    "etag": etag(nic),
+                    "properties": properties,
+                }
+            )
+        found: Json = {
+            "provisioningState": "Succeeded",
+            "resourceGuid": guid(nic),
+            "ipConfigurations": configurations,
+            "dnsSettings": {
+                "dnsServers": [],
+                "appliedDnsServers": [],
+                "internalDomainNameSuffix": f"{guid(self.vnet)[:8]}.ax.internal.cloudapp.net",
+            },
+            "macAddress": "-".join(["00", "0D", "3A", *(guid(nic)[at : at + 2].upper() for at in (0, 2, 4))]),
+            "enableAcceleratedNetworking": True,
+            "vnetEncryptionSupported": False,
+            "enableIPForwarding": True,
+            "primary": True,
+            "hostedWorkloads": [],
+            "tapConfigurations": [],
+            "nicType": "Standard",
+            "allowPort25Out": True,
+            "auxiliaryMode": "None",
+        }
+        if self.cluster.network:
+            found["networkSecurityGroup"] = _ref(self.node_nsg)
+        return found
+
+    def network(self) -> Iterator[Json]:
+        """Virtual network, load balancer or NAT gateway, public addresses, routes."""
+        yield self._virtual_network()
+        if self.cluster.outbound == "loadBalancer":
+            yield self._load_balancer()
+        if self.cluster.outbound == "managedNATGateway":
+            yield self._nat_gateway()
+        for identifier, address, name in self.public_ips:
+            if self.cluster.outbound == "loadBalancer":
+                user = {"ipConfiguration": _ref(f"{self.balancer}/frontendIPConfigurations/{name}")}
+            else:
+                user = {"natGateway": _ref(self.nat)}
+            yield _public_ip(identifier, self.cluster.location, address, user, self._owned())
+        if self.routes:
+            yield self._route_table(self.routes)
+
+    def _owned(self) -> dict[str, str]:
+        return {"aks-managed-type": "aks-slb-managed-outbound-ip"} | self.cluster.tags
+
+    def _virtual_network(self) -> Json:
+        network = self.cluster.network
+        properties: Json = {
+            "provisioningState": "Succeeded",
+            "resourceGuid": guid(self.vnet),
+            "addressSpace": {"addressPrefixes": self._space()},
+            "encryption": {"enabled": False, "enforcement": "AllowUnencrypted"},
+            "privateEndpointVNetPolicies": "Disabled",
+            "subnets": [self._subnet_of(name) for name in self.prefixes],
+            "virtualNetworkPeerings": [],
+            "enableDdosProtection": False,
+        }
+        if network and network.firewall:
+            hub_group = _group_id(self.cluster.subscription, HUB_GROUP) + "/providers/Microsoft.Network"
+            properties["dhcpOptions"] = {"dnsServers": [network.firewall]}
+            properties["virtualNetworkPeerings"] = [
+                _peering(self.vnet, "to-hub", f"{hub_group}/virtualNetworks/vnet-hub-weu", HUB_SPACE)
+            ]
+        tags = {} if network else self.created
+        return _resource(
+            self.vnet,
+            "Microsoft.Network/virtualNetworks",
+            properties,
+            location=self.cluster.location,
+            tags=tags,
+        )
+
+    def _space(self) -> list[str]:
+        if self.cluster.network:
+            return list(self.cluster.network.prefixes)
+        return ["10.224.0.0/12"] + (["fd94:2a7c:51e8::/48"] if self.cluster.dual_stack else [])
+
+    def _subnet_of(self, name: str) -> Json:
+        group: str | None = self.node_nsg
+        delegation: str | None = None
+        if self.cluster.network:
+            subnet = next(item for item in self.cluster.network.subnets if item.name == name)
+            group = self._subnet_group(subnet)
+            delegation = subnet.delegation
+        used = []
+        for pool, nic in self._nics():
+            if (
+                pool.subnet == name
+            ):  # Microsoft.Network writes these ids with a scale set's name in upper case
+                written = nic.replace(self._vm_name(pool), self._vm_name(pool).upper())
+                used.append(_ref(f"{written}/ipConfigurations/IPCONFIG1"))
+        return _subnet(
+            self.vnet,
+            name,
+            self.prefixes[name],
+            group=group,
+            routes=None if delegation else self.routes,
+            nat=self.nat if self.cluster.outbound == "managedNATGateway" else None,
+            delegation=delegation,
+            used=used,
+        )
+
+    def _subnet_group(self, subnet: Subnet) -> str | None:
+        if subnet.rules is None:
+            return None
+        return (
+            f"{self.byo_net}/networkSecurityGroups/nsg-{self.cluster.name.removeprefix('aks-')}-{subnet.name}"
+        )
+
+    def _load_balancer(self) -> Json:
+        outbound_rules = []
+        frontends = []
+        for identifier, address, name in self.public_ips:
+            rule = "aksOutboundRule" if "." in address else "aksOutboundRuleIPv6"
+            frontend = f"{self.balancer}/frontendIPConfigurations/{name}"
+            frontends.append(
+                {
+                    "name": name,
+                    "id": frontend,
+                    "etag": etag(self.balancer),
+                    "type": "Microsoft.Network/loadBalancers/frontendIPConfigurations",
+                    "properties": {
+                        "provisioningState": "Succeeded",
+                        "privateIPAllocationMethod": "Dynamic",
+                        "publicIPAddress": _ref(identifier),
+                        "outboundRules": [_ref(f"{self.balancer}/outboundRules/{rule}")],
+                    },
+                }
+            )
+            outbound_rules.append(
+                {
+                    "name": rule,
+                    "id": f"{self.balancer}/outboundRules/{rule}",
+                    "etag": etag(self.balancer),
+                    "type": "Microsoft.Network/loadBalancers/outboundRules",
+                    "properties": {
+                        "provisioningState": "Succeeded",
+                        "allocatedOutboundPorts": 0,
+                        "protocol": "All",
+                        "enableTcpReset": True,
+                        "idleTimeoutInMinutes": 30,
+                        "backendAddressPool": _ref(
+                            f"{self.balancer}/backendAddressPools/aksOutboundBackendPool"
+                        ),
+                        "frontendIPConfigurations": [_ref(frontend)],
+                    },
+                }
+            )
+        return _resource(
+            self.balancer,
+            "Microsoft.Network/loadBalancers",
+            {
+                "provisioningState": "Succeeded",
+                "resourceGuid": guid(self.balancer),
+                "frontendIPConfigurations": frontends,
+                "backendAddressPools": [
+                    self._backend_pool(pool) for pool in ("aksOutboundBackendPool", "kubernetes")
+                ],
+                "loadBalancingRules": [],
+                "probes": [],
+                "inboundNatRules": [],
+                "outboundRules": outbound_rules,
+                "inboundNatPools": [],
+            },
+            location=self.cluster.location,
+            tags=self.created,
+            sku={"name": "Standard", "tier": "Regional"},
+        )
+
+    def _backend_pool(self, name: str) -> Json:
+        identifier = f"{self.balancer}/backendAddressPools/{name}"
+        members = [_ref(f"{nic}/ipConfigurations/ipconfig1") for _, nic in self._nics()]
+        return {
+            "name": name,
+            "id": identifier,
+            "etag": etag(self.balancer),
+            "type": "Microsoft.Network/loadBalancers/backendAddressPools",
+            "properties": {"provisioningState": "Succeeded", "backendIPConfigurations": members},
+        }
+
+    def _nat_gateway(self) -> Json:
+        return _resource(
+            self.nat,
+            "Microsoft.Network/natGateways",
+            {
+                "provisioningState": "Succeeded",
+                "resourceGuid": guid(self.nat),
+                "idleTimeoutInMinutes": 4,
+                "publicIpAddresses": [_ref(identifier) for identifier, _, _ in self.public_ips],
+                "subnets": [_ref(f"{self.vnet}/subnets/{name}") for name in self.prefixes],
+            },
+            location=self.cluster.location,
+            tags=self.created,
+            sku={"name": "Standard"},
+        )
+
+    def _route_table(self, identifier: str) -> Json:
+        routes: list[Json] = []
+        if self.cluster.network and self.cluster.network.firewall:
+            routes.append(
+                _route(identifier, "default-to-firewall", "0.0.0.0/0", self.cluster.network.firewall)
+            )
+        if self.cluster.plugin == "kubenet":  # the pods of each node, by way of the node
+            node = 0
+            for pool in self.cluster.pools:
+                for index in range(0 if self.cluster.stopped else pool.count):
+                    name = f"{self._vm_name(pool)}{_base36(index)}____1024400{node}024"
+                    address = self.addresses[pool.name, index][0]
+                    routes.append(_route(identifier, name, f"10.244.{node}.0/24", address))
+                    node += 1
+        return _resource(
+            identifier,
+            "Microsoft.Network/routeTables",
+            {
+                "provisioningState": "Succeeded",
+                "resourceGuid": guid(identifier),
+                "disableBgpRoutePropagation": False,
+                "routes": routes,
+                "subnets": [
+                    _ref(f"{self.vnet}/subnets/{name}")
+                    for name in self.prefixes
+                    if name != self.cluster.api_subnet
+                ],
+            },
+            location=self.cluster.location,
+            tags=self.created if self.cluster.plugin == "kubenet" else {},
+        )
+
+    def security_groups(self) -> Iterator[Json]:
+        """The NSG that AKS keeps, and those of the owner's subnets."""
+        interfaces = [_ref(nic) for _, nic in self._nics() if self.cluster.network]
+        subnets = (
+            [] if self.cluster.network else [_ref(f"{self.vnet}/subnets/{name}") for name in self.prefixes]
+        )
+        yield _security_group(
+            self.node_nsg,
+            self.cluster.node_rules,
+            location=self.cluster.location,
+            tags=self.created,
+            interfaces=interfaces,
+            subnets=subnets,
+        )
+        for subnet in self.cluster.network.subnets if self.cluster.network else ():
+            if (identifier := self._subnet_group(subnet)) and subnet.rules is not None:
+                yield _security_group(
+                    identifier,
+                    subnet.rules,
+                    location=self.cluster.location,
+                    tags={},
+                    interfaces=[],
+                    subnets=[_ref(f"{self.vnet}/subnets/{subnet.name}")],
+                )
+
+
+_DEFAULT_RULES = (
+    Rule(
+        name="AllowVnetInBound",
+        description="Allow inbound traffic from all VMs in VNET",
+        priority=65000,
+        protocol="*",
+        source="VirtualNetwork",
+        destination="VirtualNetwork",
+    ),
+    Rule(
+        name="AllowAzureLoadBalancerInBound",
+        description="Allow inbound traffic from azure load balancer",
+        priority=65001,
+        protocol="*",
+        source="AzureLoadBalancer",
+    ),
+    Rule(
+        name="DenyAllInBound",
+        description="Deny all inbound traffic",
+        priority=65500,
+        protocol="*",
+        access="Deny",
+    ),
+    Rule(
+        name="AllowVnetOutBound",
+        description="Allow outbound traffic from all VMs to all VMs in VNET",
+        priority=65000,
+        protocol="*",
+        direction="Outbound",
+        source="VirtualNetwork",
+        destination="VirtualNetwork",
+    ),
+    Rule(
+        name="AllowInternetOutBound",
+        description="Allow outbound traffic from all VMs to Internet",
+        priority=65001,
+        protocol="*",
+        direction="Outbound",
+        destination="Internet",
+    ),
+    Rule(
+        name="DenyAllOutBound",
+        description="Deny all outbound traffic",
+        priority=65500,
+        protocol="*",
+        direction="Outbound",
+        access="Deny",
+    ),
+)
+
+
+def _security_group(
+    identifier: str,
+    rules: tuple[Rule, ...],
+    *,
+    location: str,
+    tags: dict[str, str],
+    interfaces: list[Json],
+    subnets: list[Json],
+) -> Json:
+    properties: Json = {
+        "provisioningState": "Succeeded",
+        "resourceGuid": guid(identifier),
+        "securityRules": [_rule(identifier, "securityRules", rule) for rule in rules],
+        "defaultSecurityRules": [_rule(identifier, "defaultSecurityRules", rule) for rule in _DEFAULT_RULES],
+    }
+    if interfaces:
+        properties["networkInterfaces"] = interfaces
+    if subnets:
+        properties["subnets"] = subnets
+    return _resource(
+        identifier, "Microsoft.Network/networkSecurityGroups", properties, location=location, tags=tags
+    )
+
+
+def _rule(group: str, kind: str, rule: Rule) -> Json:
+    properties: Json = {"provisioningState": "Succeeded"}
+    if rule.description:
+        properties["description"] = rule.description
+    properties["protocol"] = rule.protocol
+    properties["sourcePortRange"] = "*"
+    properties |= _either("destinationPortRange", rule.ports)
+    properties |= _either("sourceAddressPrefix", rule.source)
+    properties |= _either("destinationAddressPrefix", rule.destination)
+    properties |= {"access": rule.access, "priority": rule.priority, "direction": rule.direction}
+    # the plural fields are always there, empty where the singular one is used
+    plurals = {
+        "sourcePortRanges": (),
+        "destinationPortRanges": rule.ports,
+        "sourceAddressPrefixes": rule.source,
+        "destinationAddressPrefixes": rule.destination,
+    }
+    for name, value in plurals.items():
+        properties[name] = list(value) if isinstance(value, tuple) else []
+    return {
+        "name": rule.name,
+        "id": f"{group}/{kind}/{rule.name}",
+        "etag": etag(group),
+        "type": f"Microsoft.Network/networkSecurityGroups/{kind}",
+        "properties": properties,
+    }
+
+
+def _either(name: str, value: Words) -> dict[str, str]:
+    return {name: value} if isinstance(value, str) else {}
+
+
+def _route(table: str, name: str, prefix: str, hop: str) -> Json:
+    return {
+        "name": name,
+        "id": f"{table}/routes/{name}",
+        "etag": etag(table),
+        "type": "Microsoft.Network/routeTables/routes",
+        "properties": {
+            "provisioningState": "Succeeded",
+            "addressPrefix": prefix,
+            "nextHopType": "VirtualAppliance",
+            "nextHopIpAddress": hop,
+            "hasBgpOverride": False,
+        },
+    }
+
+
+def _subnet(
+    network: str,
+    name: str,
+    prefixes: tuple[str, ...],
+    *,
+    group: str | None = None,
+    routes: str | None = None,
+    nat: str | None = None,
+    delegation: str | None = None,
+    used: list[Json] | None = None,
+) -> Json:
+    identifier = f"{network}/subnets/{name}"
+    properties: Json = {"provisioningState": "Succeeded"}
+    if len(prefixes) == 1:
+        properties["addressPrefix"] = prefixes[0]
+    else:
+        properties["addressPrefixes"] = list(prefixes)
+    if group:
+        properties["networkSecurityGroup"] = _ref(group)
+    if routes:
+        properties["routeTable"] = _ref(routes)
+    if nat:
+        properties["natGateway"] = _ref(nat)
+    if used:
+        properties["ipConfigurations"] = used
+    properties["delegations"] = []
+    if delegation:
+        properties["delegations"] = [
+            {
+                "name": "aks-delegation",
+                "id": f"{identifier}/delegations/aks-delegation",
+                "etag": etag(network),
+                "type": "Microsoft.Network/virtualNetworks/subnets/delegations",
+                "properties": {
+                    "provisioningState": "Succeeded",
+                    "serviceName": delegation,
+                    "actions": ["Microsoft.Network/virtualNetworks/subnets/join/action"],
+                },
+            }
+        ]
+    properties["privateEndpointNetworkPolicies"] = "Disabled"
+    properties["privateLinkServiceNetworkPolicies"] = "Enabled"
+    return {
+        "name": name,
+        "id": identifier,
+        "etag": etag(network),
+        "type": "Microsoft.Network/virtualNetworks/subnets",
+        "properties": properties,
+    }
+
+
+def _peering(network: str, name: str, remote: str, space: str) -> Json:
+    return {
+        "name": name,
+        "id": f"{network}/virtualNetworkPeerings/{name}",
+        "etag": etag(network),
+        "type": "Microsoft.Network/virtualNetworks/virtualNetworkPeerings",
+        "properties": {
+            "provisioningState": "Succeeded",
+            "resourceGuid": guid(f"{network}/{name}"),
+            "peeringState": "Connected",
+            "peeringSyncLevel": "FullyInSync",
+            "remoteVirtualNetwork": _ref(remote),
+            "allowVirtualNetworkAccess": True,
+            "allowForwardedTraffic": True,
+            "allowGatewayTransit": False,
+            "useRemoteGateways": False,
+            "doNotVerifyRemoteGateways": False,
+            "peerCompleteVnets": True,
+            "remoteAddressSpace": {"addressPrefixes": [space]},
+            "remoteVirtualNetworkAddressSpace": {"addressPrefixes": [space]},
+        },
+    }
+
+
+def _public_ip(identifier: str, location: str, address: str, user: Json, tags: dict[str, str]) -> Json:
+    properties: Json = {
+        "provisioningState": "Succeeded",
+        "resourceGuid": guid(identifier),
+        "ipAddress": address,
+        "publicIPAddressVersion": "IPv6" if ":" in address else "IPv4",
+        "publicIPAllocationMethod": "Static",
+        "idleTimeoutInMinutes": 30,
+        "ipTags": [],
+        "ddosSettings": {"protectionMode": "VirtualNetworkInherited"},
+    } | user
+    return _resource(
+        identifier,
+        "Microsoft.Network/publicIPAddresses",
+        properties,
+        location=location,
+        tags=tags,
+        zones=["1", "2", "3"],
+        sku={"name": "Standard", "tier": "Regional"},
+    )
+
+
+def _network_rules(ranges: str, location: str) -> Json:
+    return {
+        "ruleCollectionType": "FirewallPolicyFilterRuleCollection",
+        "name": "aks-network",
+        "priority": 200,
+        "action": {"type": "Allow"},
+        "rules": [
+            _network_rule(ranges, name, protocol, port, location)
+            for name, protocol, port in (
+                ("tunnel-udp", "UDP", "1194"),
+                ("tunnel-tcp", "TCP", "9000"),
+                ("api-server", "TCP", "443"),
+                ("time", "UDP", "123"),
+            )
+        ],
+    }
+
+
+def _network_rule(ranges: str, name: str, protocol: str, port: str, location: str) -> Json:
+    return {
+        "ruleType": "NetworkRule",
+        "name": name,
+        "ipProtocols": [protocol],
+        "sourceAddresses": [],
+        "sourceIpGroups": [ranges],
+        "destinationAddresses": [] if name == "time" else [f"AzureCloud.{location}"],
+        "destinationIpGroups": [],
+        "destinationFqdns": ["ntp.ubuntu.com"] if name == "time" else [],
+        "destinationPorts": [port],
+    }
+
+
+def _application_rules(ranges: str, location: str) -> Json:
+    def rule(name: str, *, fqdns: list[str], tags: list[str]) -> Json:
+        return {
+            "ruleType": "ApplicationRule",
+            "name": name,
+            "protocols": [{"protocolType": "Https", "port": 443}],
+            "fqdnTags": tags,
+            "webCategories": [],
+            "targetFqdns": fqdns,
+            "targetUrls": [],
+            "terminateTLS": False,
+            "sourceAddresses": [],
+            "destinationAddresses": [],
+            "sourceIpGroups": [ranges],
+            "httpHeadersToInsert": [],
+        }
+
+    return {
+        "ruleCollectionType": "FirewallPolicyFilterRuleCollection",
+        "name": "aks-application",
+        "priority": 300,
+        "action": {"type": "Allow"},
+        "rules": [
+            rule("aks", fqdns=[], tags=["AzureKubernetesService"]),
+            rule("api-server", fqdns=[f"*.hcp.{location}.azmk8s.io"], tags=[]),
+        ],
+    }
+
+
+def _resource(
+    identifier: str,
+    kind: str,
+    properties: Json,
+    *,
+    location: str | None = None,
+    tags: dict[str, str] | None = None,
+    zones: list[str] | None = None,
+    sku: Json | None = None,
+) -> Json:
+    """A resource of Microsoft.Network: name, id, etag, type, and what else it has."""
+    document: Json = {
+        "name": identifier.rpartition("/")[2],
+        "id": identifier,
+        "etag": etag(identifier),
+        "type": kind,
+    }
+    if location:
+        document["location"] = location
+    if tags:
+        document["tags"] = tags
+    if zones:
+        document["zones"] = zones
+    document["properties"] = properties
+    if sku:
+        document["sku"] = sku
+    return document
+
+
+def _ref(identifier: str) -> Json:
+    return {"id": identifier}
+
+
+def _group_id(subscription_id: str, group: str) -> str:
+    return f"/subscriptions/{subscription_id}/resourceGroups/{group}"
+
+
+def _ssh_key(seed: str) -> str:
+    return f"ssh-rsa {hashlib.sha256(seed.encode()).hexdigest()} not-a-key"
+
+
+def _prefix(name: str, pool: Pool) -> str:
+    return name if pool.os == "Linux" else name[:9]
+
+
+def _base36(number: int) -> str:
+    """How a scale set ends the computer name of an instance: six base-36 digits."""
+    found = ""
+    for _ in range(6):
+        number, digit = divmod(number, 36)
+        found = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + found
+    return found
+
+
+def _scramble(content: Any, seed: str) -> Any:
+    """The same content, with each id in a case of its own."""
+    if isinstance(content, dict):
+        return {
+            _respell(name, f"{seed}/{name}"): _scramble(value, f"{seed}/{name}")
+            for name, value in content.items()
+        }
+    if isinstance(content, list):
+        return [_scramble(value, f"{seed}/{index}") for index, value in enumerate(content)]
+    return _respell(content, seed) if isinstance(content, str) else content
+
+
+def _respell(text: str, seed: str) -> str:
+    if not text.startswith("/subscriptions/"):
+        return text
+    style = hashlib.sha256(seed.encode()).digest()[0] % 4
+    if style == 0:
+        return text.lower()
+    words = text.split("/")
+    if style == 1:  # names in upper case
+        words = [word.upper() if at % 2 == 0 and at > 1 else word for at, word in enumerate(words)]
+    elif style == 2:  # the resource group in lower case, the provider too
+        words = [word.lower() if at in {3, 4, 5, 6} else word for at, word in enumerate(words)]
+    else:
+        words = [word[:1].swapcase() + word[1:] if at > 3 else word for at, word in enumerate(words)]
+    return "/".join(words)
+
+
+def with_rules(network: Network, subnet: str, rules: tuple[Rule, ...]) -> Network:
+    """The same network, with these rules in the NSG of one of its subnets."""
+    return replace(
+        network,
+        subnets=tuple(
+            replace(item, rules=rules) if item.name == subnet else item for item in network.subnets
+        ),
+    )
