@@ -363,8 +363,10 @@ def _allow(layer: _Layer, block: _Block, ceiling: int, group: list[str], places:
         )
         if lower is None:
             return Remediation(
-                summary=f'Allow TCP {KUBELET} between the node subnets. No priority is free in "{layer.nsg.name}": '
-                "remove a rule first.",
+                summary=(
+                    f"Allow TCP {KUBELET} between the node subnets. "
+                    f'No priority is free in "{layer.nsg.name}": remove a rule first.'
+                ),
                 docs=DOCS,
             )
         commands.append(
@@ -430,7 +432,8 @@ def _doubt(layer: _Layer, decision: Decision, pools: list[str]) -> Reason:
             f'Rule "{decision.rule.name}" (priority {decision.rule.priority}) of network security group '
             f'"{layer.nsg.name}" decides {layer.direction.lower()} TCP {KUBELET} from '
             f"{', '.join(to_prefixes(decision.sources))} to {', '.join(to_prefixes(decision.destinations))} "
-            f"(node pool {', '.join(dict.fromkeys(pools))}), but {doubt.why if doubt else 'its effect is not known'}."
+            f"(node pool {', '.join(dict.fromkeys(pools))}), "
+            f"but {doubt.why if doubt else 'its effect is not known'}."
         ),
         resource=decision.rule.id,
     )

@@ -5,6 +5,7 @@ still run; what makes the whole app fail is found by the worker, before this.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ OUTPUTS = ("http", "queue")
 
 _BUILT_IN_ROUTES = ("admin", "runtime")
 _TRUE = {"1", "true"}
+_QUEUE_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
 class FunctionInError(Exception):
@@ -66,6 +68,18 @@ def _fill_in(binding: dict[str, Any], settings: AppSettings) -> dict[str, Any]:
     return filled
 
 
+def _check_queue_name(name: str) -> None:
+    """The rules of the service: https://learn.microsoft.com/rest/api/storageservices/naming-queues-and-metadata."""
+    if "{" in name:
+        raise FunctionInError(
+            f"The queue name '{name}' is a binding expression, which this local host cannot resolve."
+        )
+    if not 3 <= len(name) <= 63 or not _QUEUE_NAME.fullmatch(name):
+        raise FunctionInError(
+            f"The queue name '{name}' is not valid: 3 to 63 letters, digits and single dashes between them."
+        )
+
+
 def read_function(metadata: rpc.RpcFunctionMetadata, settings: AppSettings) -> Function:
     """One function of what the worker found."""
     raw: list[dict[str, Any]] = [json.loads(binding) for binding in metadata.raw_bindings]
@@ -94,11 +108,8 @@ def read_function(metadata: rpc.RpcFunctionMetadata, settings: AppSettings) -> F
             else "Multiple trigger bindings defined. A function can only have a single trigger binding."
         )
     for binding in bindings:
-        queue = binding.get("queueName")
-        if isinstance(queue, str) and "{" in queue:
-            raise FunctionInError(
-                f"The queue name '{queue}' is a binding expression, which this local host cannot resolve."
-            )
+        if "queueName" in binding:
+            _check_queue_name(str(binding["queueName"]).lower())
     flag = settings.get(f"AzureWebJobs.{metadata.name}.Disabled") or settings.get(
         f"AzureWebJobs_{metadata.name}_Disabled"
     )

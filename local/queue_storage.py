@@ -72,8 +72,8 @@ def split(text: str) -> list[str]:
     """The messages that a text given to a queue output makes.
 
     One, as a rule. But where the text is JSON the host parses it: each element of an array becomes a message
-    of its own, and an object is written anew, indented (``FunctionBinding.ReadAsEnumerable`` in Azure/azure-
-    functions-host; Azure/azure-functions-python-worker issue 1492 tells of the surprise).
+    of its own, and an object is written anew, indented (``FunctionBinding.ReadAsEnumerable`` in
+    Azure/azure-functions-host).
     """
     stripped = text.strip()
     if (stripped[:1], stripped[-1:]) not in {("{", "}"), ("[", "]")}:
@@ -211,7 +211,12 @@ class Storage:
             from azure.identity.aio import DefaultAzureCredential
 
             self._credential = DefaultAzureCredential()
-        return QueueServiceClient(address, credential=self._credential, **policy)
+        try:
+            return QueueServiceClient(address, credential=self._credential, **policy)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"The address of '{name}', {address}, cannot be used: {error}"
+            ) from error
 
     async def close(self) -> None:
         """Close every connection."""

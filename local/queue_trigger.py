@@ -98,6 +98,7 @@ class QueueListener:
         self._poison = None if self._name.endswith(_POISON_SUFFIX) else self._name + _POISON_SUFFIX
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._complained = False
 
     async def listen(self) -> None:
         """Poll until cancelled."""
@@ -129,14 +130,10 @@ class QueueListener:
             await self._create()
             return False
         except (AzureError, OSError, TimeoutError) as error:
-            if passes(error):
-                self._connection.failed(error)
-            else:
-                self._log.error(
-                    f"The queue '{self._name}' cannot be read: {error}", function=self._function.name
-                )
+            self._complain(error)
             return False
         self._connection.answered()
+        self._complained = False
         for message in messages:
             task = asyncio.create_task(self._process(message), name=f"{self._name} {message.id}")
             self._running.add(task)
@@ -147,7 +144,15 @@ class QueueListener:
         try:
             await create(self._queue)
         except (AzureError, OSError, TimeoutError) as error:
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        """Say once why the queue cannot be read; it is tried again all the same."""
+        if passes(error):
             self._connection.failed(error)
+        elif not self._complained:
+            self._complained = True
+            self._log.error(f"The queue '{self._name}' cannot be read: {error}", function=self._function.name)
 
     async def _process(self, message: QueueMessage) -> None:
         try:

@@ -133,6 +133,7 @@ async def receive(request: func.HttpRequest, messages: func.Out[list[str]]) -> A
     summary = Summary(
         id=scan_id,
         reason="alert",
+        full=False,
         started_at=timestamp(scans.started(scan_id)),
         total=len(cluster_ids),
         completed_at=None if cluster_ids else timestamp(now),

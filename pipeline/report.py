@@ -145,7 +145,12 @@ async def start_scan(
     asked = body(request, ScanBody)
     store = _store()
     scan_id = scans.new_scan_id(utc_now())
-    summary = Summary(id=scan_id, reason="request", started_at=timestamp(scans.started(scan_id)))
+    summary = Summary(
+        id=scan_id,
+        reason="request",
+        full=asked.clusters is None,
+        started_at=timestamp(scans.started(scan_id)),
+    )
     if asked.clusters is None:
         await scans.save_summary(store, summary)
         requests.set(
@@ -258,7 +263,7 @@ async def _health(store: Store, interval: timedelta, now: datetime) -> Answer:
     # A scan has until the next one is due to come through, and as long again.
     grace = 2 * interval
     last = None
-    for summary in await scans.latest(store, reason="schedule", count=5):
+    for summary in await scans.latest_full(store, count=5):
         current, _ = await scans.progress(store, summary) if summary.completed_at is None else (summary, None)
         if current.completed_at and not current.error:
             last = current
@@ -340,10 +345,11 @@ def _finding_filters(asked: FindingsQuery) -> tuple[list[str], dict[str, Any]]:
     filters = ["PartitionKey eq 'fleet'"]
     parameters: dict[str, Any] = {"start": prefix, "end": f"{prefix[:-1]};"}
     if asked.cluster.startswith("/"):
-        filters.append("ClusterId eq @cluster")
-        parameters["cluster"] = resource_id.key(asked.cluster)
+        filters.append("Cluster eq @cluster")
+        parameters["cluster"] = cluster_key(asked.cluster)
     elif asked.cluster:
-        filters.append("(Cluster eq @cluster or ClusterName eq @cluster)")
+        # The SDK finds parameters word by word, so the brackets stand apart.
+        filters.append("( Cluster eq @cluster or ClusterName eq @cluster )")
         parameters["cluster"] = asked.cluster.lower()
     for column, value in (
         ("Subscription", asked.subscription.lower()),

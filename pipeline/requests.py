@@ -6,6 +6,7 @@ Errors are `application/problem+json` (RFC 9457), and name the field at fault.
 import base64
 import binascii
 import hashlib
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -109,10 +110,13 @@ def query[Q: Struct](request: func.HttpRequest, kind: type[Q]) -> Q:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$.")
+        _, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`").partition(".")[0].partition("[")[0]
-        shown = f" (it is {_shown(given[field])})" if field in given else ""
-        raise Problem(400, f"Query parameter {field!r}: {message}{shown}.", field=field) from error
+        raise Problem(
+            400,
+            f"Query parameter {field!r} is {_shown(given.get(field, ''))}; {_wanted(kind, field)}.",
+            field=field,
+        ) from error
 
 
 def body[B](request: func.HttpRequest, kind: type[B]) -> B:
@@ -124,10 +128,35 @@ def body[B](request: func.HttpRequest, kind: type[B]) -> B:
         return msgspec.json.decode(content or b"{}", type=kind)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
-        field = path.rstrip("`").lstrip(".")
+        unknown = re.search(r"unknown field `([^`]+)`", message)
+        field = path.rstrip("`").lstrip(".") or (unknown[1] if unknown else "")
         raise Problem(400, f"{field or 'The body'}: {message}.", field=field) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"The body is no valid JSON: {error}.") from error
+
+
+def _wanted(kind: type[Struct], field: str) -> str:
+    """What a query parameter may be, in words."""
+    info = msgspec.inspect.type_info(kind)
+    assert isinstance(info, msgspec.inspect.StructType)  # noqa: S101 - by the signature
+    wanted = next((one.type for one in info.fields if one.encode_name == field), None)
+    if isinstance(wanted, msgspec.inspect.UnionType):
+        wanted = next(one for one in wanted.types if not isinstance(one, msgspec.inspect.NoneType))
+    if isinstance(wanted, msgspec.inspect.Metadata):
+        wanted = wanted.type
+    match wanted:
+        case msgspec.inspect.EnumType(cls=choices):
+            return f"it has to be one of {', '.join(str(one.value) for one in choices)}"
+        case msgspec.inspect.LiteralType(values=values):
+            return f"it has to be one of {', '.join(str(value) for value in values)}"
+        case msgspec.inspect.BoolType():
+            return "it has to be true or false"
+        case msgspec.inspect.IntType(ge=low, le=high):
+            return f"it has to be a whole number from {low} to {high}"
+        case msgspec.inspect.StrType(max_length=most):
+            return f"it may have {most} characters at the most"
+        case _:
+            return "that is not possible here"
 
 
 def _shown(text: str) -> str:

@@ -167,6 +167,7 @@ def _summary(message: ScanRequest, *, total: int | None = None, problems: tuple[
     return Summary(
         id=message.scan_id,
         reason=message.reason,
+        full=True,
         started_at=timestamp(scans.started(message.scan_id)),
         total=total,
         problems=problems,

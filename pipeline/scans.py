@@ -59,6 +59,8 @@ class Summary(Struct, frozen=True, kw_only=True, rename="camel"):
 
     id: str
     reason: ScanReason
+    full: bool
+    """Whether it is a scan of all clusters."""
     started_at: str
     total: int | None = None
     """The number of clusters; `None` while they are being found."""
@@ -152,8 +154,7 @@ async def save_summary(store: Store, summary: Summary) -> None:
         {
             "PartitionKey": "scan",
             "RowKey": _summary_row(summary.id),
-            "Reason": summary.reason,
-            "Completed": summary.completed_at is not None,
+            "Full": summary.full,
             **document_columns(summary),
         }
     )
@@ -165,13 +166,10 @@ async def load_summary(store: Store, scan_id: str) -> Summary | None:
     return msgspec.json.decode(document(entity), type=Summary) if entity else None
 
 
-async def latest(store: Store, *, reason: ScanReason, count: int) -> list[Summary]:
-    """The last scans for a reason, newest first."""
+async def latest_full(store: Store, *, count: int) -> list[Summary]:
+    """The last scans of all clusters, newest first."""
     page = await store.query(
-        store.scans,
-        ["PartitionKey eq 'scan'", "Reason eq @reason"],
-        {"reason": reason},
-        limit=count,
+        store.scans, ["PartitionKey eq 'scan'", "Full eq @full"], {"full": True}, limit=count
     )
     return [msgspec.json.decode(document(entity), type=Summary) for entity in page.entities]
 

@@ -188,15 +188,6 @@ def version_unregistered(path: ArmPath, version: str, accepted: tuple[str, ...],
     )
 
 
-def method_not_allowed(method: str, path: ArmPath) -> ArmError:
-    """A write, or an action that the simulator does not have."""
-    return ArmError(
-        405,
-        "HttpMethodNotAllowed",
-        f"The HTTP method '{method}' is not supported at scope '{path.name}'.",
-    )
-
-
 def authorization_failed(*, client: str, principal: str, action: str, scope: str) -> ArmError:
     """The identity has no role that contains the action at the scope."""
     return ArmError(

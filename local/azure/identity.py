@@ -45,7 +45,7 @@ class Identity:
 
     def issue(self, *, header: str | None, resource: str | None, client: str | None, now: float) -> Json:
         """Answer a token request, or raise ArmError with App Service's `statusCode` and `message`."""
-        if header is None or not hmac.compare_digest(header.encode(), self._secret.encode()):
+        if header is None or not hmac.compare_digest(_bytes(header), _bytes(self._secret)):
             raise ArmError(401, "Unauthorized", "The X-IDENTITY-HEADER header is missing or wrong.")
         if not resource:
             raise ArmError(400, "BadRequest", "The resource parameter is required.")
@@ -91,7 +91,7 @@ class Identity:
                 "Authentication failed. The 'Authorization' header is provided in an invalid format.",
             )
         signed, _, signature = token.strip().rpartition(".")
-        if not hmac.compare_digest(signature.encode(), self._sign(signed).encode()):
+        if not hmac.compare_digest(_bytes(signature), _bytes(self._sign(signed))):
             raise _refusal("InvalidAuthenticationToken", "The access token is invalid.")
         claims = _decode(signed.partition(".")[2])
         if claims["exp"] <= now:
@@ -110,7 +110,7 @@ class Identity:
         return Principal(claims["appid"], claims["oid"])
 
     def _sign(self, text: str) -> str:
-        digest = hmac.new(self._key, text.encode(), hashlib.sha256).digest()
+        digest = hmac.new(self._key, _bytes(text), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
@@ -121,6 +121,11 @@ def _refusal(code: str, message: str) -> ArmError:
         f'error="{error}", error_description="{message}"'
     )
     return ArmError(401, code, message, headers={"WWW-Authenticate": challenge})
+
+
+def _bytes(text: str) -> bytes:
+    """A header's text as it came: what was not UTF-8 in it is in surrogates."""
+    return text.encode(errors="surrogateescape")
 
 
 def _encode(content: Json) -> str:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from local.azure.arm import ArmError, ArmPath, Json
 
 POLL_SECONDS = 1
-"""What `Retry-After` asks of the client."""
+"""What `Retry-After` asks of the client; without it the SDK waits for thirty seconds."""
+
+IN_PROGRESS: Json = {"status": "InProgress"}
+"""The body of a poll that comes too early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Operations:
             )
         done = now >= operation.done_at
         if path.types[-1].lower() == "operations":
-            return 200, {"status": "Succeeded" if done else "InProgress"}
+            return 200, ({"status": "Succeeded"} if done else IN_PROGRESS)
         return (200, operation.result) if done else (202, None)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import binascii
-import logging
 import random
 import socket
 import struct
@@ -22,7 +21,7 @@ from local.azure.arm import ArmError, ArmPath, Json, MalformedError
 from local.azure.faults import REFUSALS, Fault
 from local.azure.identity import Identity, Principal
 from local.azure.journal import Journal
-from local.azure.operations import POLL_SECONDS, Operations, is_poll
+from local.azure.operations import IN_PROGRESS, POLL_SECONDS, Operations, is_poll
 from local.azure.store import Store
 from local.azure.throttle import Throttle
 
@@ -30,7 +29,6 @@ HANG_SECONDS = 3600.0
 """How long a `hang` without `seconds` lasts: longer than any client waits."""
 
 _encode = msgspec.json.Encoder().encode
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -79,7 +77,7 @@ def application(simulator: Simulator) -> web.Application:
     app = web.Application(client_max_size=64 * 2**20)
     front = Front(simulator)
     app.router.add_get("/msi/token", front.token)
-    app.router.add_route("*", "/subscriptions{rest:.*}", front.answer)
+    app.router.add_route("*", "/{word:(?i:subscriptions)}{rest:.*}", front.answer)
     return app
 
 
@@ -180,10 +178,9 @@ class Front:
         if is_poll(path):
             status, body = self._simulator.operations.poll(path, time.monotonic())
             if status == 202:
-                exchange.headers |= {
-                    "Location": str(_address(exchange.request)),
-                    "Retry-After": str(POLL_SECONDS),
-                }
+                exchange.headers["Location"] = str(_address(exchange.request))
+            if status == 202 or body == IN_PROGRESS:
+                exchange.headers["Retry-After"] = str(POLL_SECONDS)
             return status, body
         if path.resource_group and not store.has_group(path.subscription, path.resource_group):
             raise arm.group_not_found(path.resource_group)

@@ -14,7 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from local.fleets.documents import Cluster, Json, Pool, documents, guid, hub, subscription, with_rules
+from local.fleets.clusters import Cluster, Pool, with_rules
+from local.fleets.documents import documents
+from local.fleets.hub import hub
+from local.fleets.parts import Json, guid, subscription
 from local.fleets.scenarios import (
     DENY_KUBELET,
     DENY_OUTBOUND,

@@ -8,116 +8,31 @@ description always gives the same JSON.
 
 import hashlib
 import ipaddress
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any
 
-type Json = dict[str, Any]
-type Words = str | tuple[str, ...]
-"""One value, written in the singular field; or several, written in the plural field."""
+from local.fleets.casing import scramble
+from local.fleets.clusters import Cluster, Pool, Subnet, digits
+from local.fleets.hub import HUB_GROUP, HUB_SPACE
+from local.fleets.parts import (
+    TENANT,
+    Json,
+    etag,
+    group_scope,
+    guid,
+    peering,
+    public_ip,
+    ref,
+    resource,
+    route,
+    security_group,
+    subnet_part,
+)
 
-TENANT = "5f1d2c3b-8a47-4e60-b9d2-3c7e8f9a0b14"
 KUBERNETES = "1.33.5"
 LINUX_IMAGE = "AKSUbuntu-2204gen2containerd-202609.03.1"
 WINDOWS_IMAGE = "AKSWindows-2022-containerd-20348.4052.260910"
-HUB_GROUP = "rg-hub-weu"
-HUB_SPACE = "10.0.0.0/16"
 _EPOCH = "2026-09-14T08:21:37.1234567+00:00"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """One rule of a network security group."""
-
-    name: str
-    priority: int
-    access: str = "Allow"
-    direction: str = "Inbound"
-    protocol: str = "Tcp"
-    source: Words = "*"
-    destination: Words = "*"
-    ports: Words = "*"
-    description: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subnet:
-    """A subnet of a BYO virtual network."""
-
-    name: str
-    prefixes: tuple[str, ...]
-    rules: tuple[Rule, ...] | None = None
-    """The rules of its own NSG, `nsg-{name}`; None if it has no NSG."""
-    delegation: str | None = None
-    """The service it is delegated to, for the API server."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """A virtual network that the cluster's owner brought along."""
-
-    name: str
-    group: str
-    """Its resource group."""
-    prefixes: tuple[str, ...]
-    subnets: tuple[Subnet, ...]
-    firewall: str | None = None
-    """The private address of an Azure Firewall in a hub, to which 0.0.0.0/0 is routed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """A node pool."""
-
-    name: str = "system"
-    count: int = 3
-    mode: str = "System"
-    os: str = "Linux"
-    size: str = "Standard_D4ds_v5"
-    subnet: str = "aks-subnet"
-    kind: str = "VirtualMachineScaleSets"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """A managed cluster and everything that belongs to it."""
-
-    name: str
-    subscription: str
-    location: str = "westeurope"
-    plugin: str = "overlay"
-    """`kubenet`, `azure` (pods have addresses of the subnet) or `overlay`."""
-    network: Network | None = None
-    """None: AKS makes the virtual network, in the node resource group."""
-    pools: tuple[Pool, ...] = (Pool(),)
-    node_rules: tuple[Rule, ...] = ()
-    """Rules added to the NSG that AKS keeps in the node resource group."""
-    outbound: str = "loadBalancer"
-    private: bool = False
-    api_subnet: str | None = None
-    """The subnet of an API server with VNet integration."""
-    automatic: bool = False
-    dual_stack: bool = False
-    stopped: bool = False
-    scrambled: bool = False
-    """Whether every id is written in another case each time."""
-    tags: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def group(self) -> str:
-        """The cluster's resource group."""
-        return f"rg-{self.name.removeprefix('aks-')}"
-
-    @property
-    def node_group(self) -> str:
-        """The resource group that AKS keeps for the nodes."""
-        return f"MC_{self.group}_{self.name}_{self.location}"
-
-    @property
-    def number(self) -> str:
-        """The eight digits in the names of what AKS makes for the cluster."""
-        return digits(f"{self.subscription}/{self.group}/{self.name}")
 
 
 def documents(cluster: Cluster) -> dict[str, Any]:
@@ -134,154 +49,8 @@ def documents(cluster: Cluster) -> dict[str, Any]:
     if not maker.scale_set_pools:
         del files["scale-sets.json"]
     if cluster.scrambled:
-        files = {name: _scramble(content, name) for name, content in files.items()}
+        files = {name: scramble(content, name) for name, content in files.items()}
     return files
-
-
-def hub(spoke: Cluster) -> dict[str, Any]:
-    """The hub of a cluster with user-defined routing: a network with an Azure Firewall that lets AKS out."""
-    if spoke.network is None or spoke.network.firewall is None:
-        raise ValueError(f"{spoke.name} is not routed through a firewall")
-    subscription, location, address = spoke.subscription, spoke.location, spoke.network.firewall
-    spoke_group = _group_id(subscription, spoke.network.group) + "/providers/Microsoft.Network"
-    spoke_network = f"{spoke_group}/virtualNetworks/{spoke.network.name}"
-    group = _group_id(subscription, HUB_GROUP) + "/providers/Microsoft.Network"
-    network, policy = f"{group}/virtualNetworks/vnet-hub-weu", f"{group}/firewallPolicies/afwp-hub-weu"
-    public, ranges = f"{group}/publicIPAddresses/pip-afw-hub-weu", f"{group}/ipGroups/ipg-aks-nodes-weu"
-    firewall = f"{group}/azureFirewalls/afw-hub-weu"
-    rules = f"{policy}/ruleCollectionGroups/rcg-aks"
-    return {
-        "network.json": [
-            _resource(
-                network,
-                "Microsoft.Network/virtualNetworks",
-                {
-                    "provisioningState": "Succeeded",
-                    "resourceGuid": guid(network),
-                    "addressSpace": {"addressPrefixes": [HUB_SPACE]},
-                    "encryption": {"enabled": False, "enforcement": "AllowUnencrypted"},
-                    "privateEndpointVNetPolicies": "Disabled",
-                    "subnets": [_subnet(network, "AzureFirewallSubnet", ("10.0.1.0/26",))],
-                    "virtualNetworkPeerings": [
-                        _peering(network, "to-spoke", spoke_network, spoke.network.prefixes[0])
-                    ],
-                    "enableDdosProtection": False,
-                },
-                location=location,
-            ),
-            _public_ip(
-                public,
-                location,
-                "203.0.113.20",
-                {"ipConfiguration": _ref(f"{firewall}/azureFirewallIpConfigurations/main")},
-                {},
-            ),
-            _resource(
-                ranges,
-                "Microsoft.Network/ipGroups",
-                {
-                    "provisioningState": "Succeeded",
-                    "ipAddresses": list(spoke.network.subnets[0].prefixes),
-                    "firewalls": [],
-                    "firewallPolicies": [_ref(policy)],
-                },
-                location=location,
-            ),
-        ],
-        "firewall.json": [
-            _resource(
-                firewall,
-                "Microsoft.Network/azureFirewalls",
-                {
-                    "provisioningState": "Succeeded",
-                    "sku": {"name": "AZFW_VNet", "tier": "Standard"},
-                    "threatIntelMode": "Alert",
-                    "additionalProperties": {},
-                    "ipConfigurations": [
-                        {
-                            "name": "main",
-                            "id": f"{firewall}/azureFirewallIpConfigurations/main",
-                            "etag": etag(firewall + "main"),
-                            "type": "Microsoft.Network/azureFirewalls/azureFirewallIpConfigurations",
-                            "properties": {
-                                "provisioningState": "Succeeded",
-                                "privateIPAddress": address,
-                                "privateIPAllocationMethod": "Dynamic",
-                                "publicIPAddress": _ref(public),
-                                "subnet": _ref(f"{network}/subnets/AzureFirewallSubnet"),
-                            },
-                        }
-                    ],
-                    "networkRuleCollections": [],
-                    "applicationRuleCollections": [],
-                    "natRuleCollections": [],
-                    "firewallPolicy": _ref(policy),
-                },
-                location=location,
-                zones=["1", "2", "3"],
-            ),
-            _resource(
-                policy,
-                "Microsoft.Network/firewallPolicies",
-                {
-                    "sku": {"tier": "Standard"},
-                    "threatIntelMode": "Alert",
-                    "dnsSettings": {"servers": [], "enableProxy": True},
-                    "firewalls": [_ref(firewall)],
-                    "childPolicies": [],
-                    "ruleCollectionGroups": [_ref(rules)],
-                    "provisioningState": "Succeeded",
-                },
-                location=location,
-            ),
-            _resource(
-                rules,
-                "Microsoft.Network/firewallPolicies/ruleCollectionGroups",
-                {
-                    "size": "0.001 MB",
-                    "priority": 200,
-                    "ruleCollections": [
-                        _network_rules(ranges, location),
-                        _application_rules(ranges, location),
-                    ],
-                    "provisioningState": "Succeeded",
-                },
-            ),
-        ],
-    }
-
-
-def subscription(identifier: str, name: str) -> Json:
-    """A subscription, as `GET /subscriptions` lists it."""
-    return {
-        "id": f"/subscriptions/{identifier}",
-        "authorizationSource": "RoleBased",
-        "managedByTenants": [],
-        "subscriptionId": identifier,
-        "tenantId": TENANT,
-        "displayName": name,
-        "state": "Enabled",
-        "subscriptionPolicies": {
-            "locationPlacementId": "Public_2014-09-01",
-            "quotaId": "EnterpriseAgreement_2014-09-01",
-            "spendingLimit": "Off",
-        },
-    }
-
-
-def digits(seed: str) -> str:
-    """Eight digits, none of them leading zeros."""
-    return str(10_000_000 + int(hashlib.sha256(seed.encode()).hexdigest(), 16) % 90_000_000)
-
-
-def guid(seed: str) -> str:
-    """A GUID that is always the same for the same seed."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, seed))
-
-
-def etag(seed: str) -> str:
-    """An entity tag as Microsoft.Network writes it."""
-    return f'W/"{guid("etag:" + seed)}"'
 
 
 class _Maker:
@@ -291,7 +60,7 @@ class _Maker:
         self.cluster = cluster
         self.number = cluster.number
         subscription_id = cluster.subscription
-        self.nodes_scope = _group_id(subscription_id, cluster.node_group)
+        self.nodes_scope = group_scope(subscription_id, cluster.node_group)
         self.id = (
             f"/subscriptions/{subscription_id}/resourcegroups/{cluster.group}"
             f"/providers/Microsoft.ContainerService/managedClusters/{cluster.name}"
@@ -301,7 +70,7 @@ class _Maker:
         self.balancer = f"{self.net}/loadBalancers/kubernetes"
         self.nat = f"{self.net}/natGateways/aks-natgateway-{self.number}"
         if cluster.network:
-            scope = _group_id(subscription_id, cluster.network.group)
+            scope = group_scope(subscription_id, cluster.network.group)
             self.byo_net = f"{scope}/providers/Microsoft.Network"
             self.vnet = f"{self.byo_net}/virtualNetworks/{cluster.network.name}"
         else:
@@ -367,8 +136,8 @@ class _Maker:
         if self.cluster.outbound != "loadBalancer":  # without one until a service asks for it
             return []
         return [
-            _ref(f"{self.balancer}/backendAddressPools/aksOutboundBackendPool"),
-            _ref(f"{self.balancer}/backendAddressPools/kubernetes"),
+            ref(f"{self.balancer}/backendAddressPools/aksOutboundBackendPool"),
+            ref(f"{self.balancer}/backendAddressPools/kubernetes"),
         ]
 
     def _nic(self, pool: Pool, index: int) -> str:
@@ -572,7 +341,7 @@ class _Maker:
             profile["ipFamilies"] = ["IPv4", "IPv6"]
             profile["podCidrs"] = ["10.244.0.0/16", "fd12:3456:789a::/64"]
             profile["serviceCidrs"] = ["10.2.0.0/16", "fd12:3456:789a:1::/108"]
-        effective = [_ref(identifier) for identifier, _, _ in self.public_ips]
+        effective = [ref(identifier) for identifier, _, _ in self.public_ips]
         if cluster.outbound == "loadBalancer":
             managed = {"count": 1, "countIPv6": 1} if cluster.dual_stack else {"count": 1}
             profile["loadBalancerProfile"] = {
@@ -613,7 +382,7 @@ class _Maker:
         name = self._vm_name(pool)
         group = self.cluster.node_group.upper()  # so Compute writes it in lists
         identifier = (
-            f"{_group_id(self.cluster.subscription, group)}"
+            f"{group_scope(self.cluster.subscription, group)}"
             f"/providers/Microsoft.Compute/virtualMachineScaleSets/{name}"
         )
         return {
@@ -701,7 +470,7 @@ class _Maker:
                 "storageProfile": self._storage(pool),
                 "osProfile": self._os_profile(pool)
                 | {"computerName": _prefix(name, pool) + _base36(index), "requireGuestProvisionSignal": True},
-                "networkProfile": {"networkInterfaces": [_ref(nic)]},
+                "networkProfile": {"networkInterfaces": [ref(nic)]},
                 "provisioningState": "Succeeded",
                 "timeCreated": _EPOCH,
             },
@@ -710,7 +479,7 @@ class _Maker:
             "name": name,
             "id": nic,
             "etag": etag(nic),
-            "properties": self._nic_properties(pool, index, nic) | {"virtualMachine": _ref(machine)},
+            "properties": self._nic_properties(pool, index, nic) | {"virtualMachine": ref(machine)},
         }
 
     def _machine(self, pool: Pool, index: int) -> Iterator[Json]:
@@ -734,16 +503,16 @@ class _Maker:
                 | {"computerName": name, "requireGuestProvisionSignal": True},
                 "networkProfile": {
                     "networkInterfaces": [
-                        _ref(nic) | {"properties": {"primary": True, "deleteOption": "Delete"}}
+                        ref(nic) | {"properties": {"primary": True, "deleteOption": "Delete"}}
                     ]
                 },
                 "timeCreated": _EPOCH,
             },
         }
-        yield _resource(
+        yield resource(
             nic,
             "Microsoft.Network/networkInterfaces",
-            self._nic_properties(pool, index, nic) | {"virtualMachine": _ref(machine)},
+            self._nic_properties(pool, index, nic) | {"virtualMachine": ref(machine)},
             location=self.cluster.location,
             tags=self._pool_tags(pool),
         )
@@ -806,7 +575,7 @@ class _Maker:
     # Microsoft.Network
 
     def _nic_configuration(self, pool: Pool) -> Json:
-        subnet = _ref(f"{self.vnet}/subnets/{pool.subnet}")
+        subnet = ref(f"{self.vnet}/subnets/{pool.subnet}")
         configurations: list[Json] = []
         for index in range(1 + self._pod_addresses):
             properties: Json = {
@@ -829,11 +598,11 @@ class _Maker:
             "ipConfigurations": configurations,
         }
         if self.cluster.network:  # in a network of its own making AKS hangs the NSG on the subnet
-            properties["networkSecurityGroup"] = _ref(self.node_nsg)
+            properties["networkSecurityGroup"] = ref(self.node_nsg)
         return {"name": self._vm_name(pool), "properties": properties}
 
     def _nic_properties(self, pool: Pool, index: int, nic: str) -> Json:
-        subnet = _ref(f"{self.vnet}/subnets/{pool.subnet}")
+        subnet = ref(f"{self.vnet}/subnets/{pool.subnet}")
         addresses = [(address, "IPv4") for address in self.addresses[pool.name, index]]
         if self.cluster.dual_stack:
             six = ipaddress.ip_network(self.prefixes[pool.subnet][1])
@@ -880,7 +649,7 @@ class _Maker:
             "auxiliaryMode": "None",
         }
         if self.cluster.network:
-            found["networkSecurityGroup"] = _ref(self.node_nsg)
+            found["networkSecurityGroup"] = ref(self.node_nsg)
         return found
 
     def network(self) -> Iterator[Json]:
@@ -892,10 +661,10 @@ class _Maker:
             yield self._nat_gateway()
         for identifier, address, name in self.public_ips:
             if self.cluster.outbound == "loadBalancer":
-                user = {"ipConfiguration": _ref(f"{self.balancer}/frontendIPConfigurations/{name}")}
+                user = {"ipConfiguration": ref(f"{self.balancer}/frontendIPConfigurations/{name}")}
             else:
-                user = {"natGateway": _ref(self.nat)}
-            yield _public_ip(identifier, self.cluster.location, address, user, self._owned())
+                user = {"natGateway": ref(self.nat)}
+            yield public_ip(identifier, self.cluster.location, address, user, self._owned())
         if self.routes:
             yield self._route_table(self.routes)
 
@@ -915,13 +684,13 @@ class _Maker:
             "enableDdosProtection": False,
         }
         if network and network.firewall:
-            hub_group = _group_id(self.cluster.subscription, HUB_GROUP) + "/providers/Microsoft.Network"
+            hub_group = group_scope(self.cluster.subscription, HUB_GROUP) + "/providers/Microsoft.Network"
             properties["dhcpOptions"] = {"dnsServers": [network.firewall]}
             properties["virtualNetworkPeerings"] = [
-                _peering(self.vnet, "to-hub", f"{hub_group}/virtualNetworks/vnet-hub-weu", HUB_SPACE)
+                peering(self.vnet, "to-hub", f"{hub_group}/virtualNetworks/vnet-hub-weu", HUB_SPACE)
             ]
         tags = {} if network else self.created
-        return _resource(
+        return resource(
             self.vnet,
             "Microsoft.Network/virtualNetworks",
             properties,
@@ -947,8 +716,8 @@ class _Maker:
                 pool.subnet == name
             ):  # Microsoft.Network writes these ids with a scale set's name in upper case
                 written = nic.replace(self._vm_name(pool), self._vm_name(pool).upper())
-                used.append(_ref(f"{written}/ipConfigurations/IPCONFIG1"))
-        return _subnet(
+                used.append(ref(f"{written}/ipConfigurations/IPCONFIG1"))
+        return subnet_part(
             self.vnet,
             name,
             self.prefixes[name],
@@ -981,8 +750,8 @@ class _Maker:
                     "properties": {
                         "provisioningState": "Succeeded",
                         "privateIPAllocationMethod": "Dynamic",
-                        "publicIPAddress": _ref(identifier),
-                        "outboundRules": [_ref(f"{self.balancer}/outboundRules/{rule}")],
+                        "publicIPAddress": ref(identifier),
+                        "outboundRules": [ref(f"{self.balancer}/outboundRules/{rule}")],
                     },
                 }
             )
@@ -998,14 +767,14 @@ class _Maker:
                         "protocol": "All",
                         "enableTcpReset": True,
                         "idleTimeoutInMinutes": 30,
-                        "backendAddressPool": _ref(
+                        "backendAddressPool": ref(
                             f"{self.balancer}/backendAddressPools/aksOutboundBackendPool"
                         ),
-                        "frontendIPConfigurations": [_ref(frontend)],
+                        "frontendIPConfigurations": [ref(frontend)],
                     },
                 }
             )
-        return _resource(
+        return resource(
             self.balancer,
             "Microsoft.Network/loadBalancers",
             {
@@ -1028,7 +797,7 @@ class _Maker:
 
     def _backend_pool(self, name: str) -> Json:
         identifier = f"{self.balancer}/backendAddressPools/{name}"
-        members = [_ref(f"{nic}/ipConfigurations/ipconfig1") for _, nic in self._nics()]
+        members = [ref(f"{nic}/ipConfigurations/ipconfig1") for _, nic in self._nics()]
         return {
             "name": name,
             "id": identifier,
@@ -1038,15 +807,15 @@ class _Maker:
         }
 
     def _nat_gateway(self) -> Json:
-        return _resource(
+        return resource(
             self.nat,
             "Microsoft.Network/natGateways",
             {
                 "provisioningState": "Succeeded",
                 "resourceGuid": guid(self.nat),
                 "idleTimeoutInMinutes": 4,
-                "publicIpAddresses": [_ref(identifier) for identifier, _, _ in self.public_ips],
-                "subnets": [_ref(f"{self.vnet}/subnets/{name}") for name in self.prefixes],
+                "publicIpAddresses": [ref(identifier) for identifier, _, _ in self.public_ips],
+                "subnets": [ref(f"{self.vnet}/subnets/{name}") for name in self.prefixes],
             },
             location=self.cluster.location,
             tags=self.created,
@@ -1057,7 +826,7 @@ class _Maker:
         routes: list[Json] = []
         if self.cluster.network and self.cluster.network.firewall:
             routes.append(
-                _route(identifier, "default-to-firewall", "0.0.0.0/0", self.cluster.network.firewall)
+                route(identifier, "default-to-firewall", "0.0.0.0/0", self.cluster.network.firewall)
             )
         if self.cluster.plugin == "kubenet":  # the pods of each node, by way of the node
             node = 0
@@ -1065,9 +834,9 @@ class _Maker:
                 for index in range(0 if self.cluster.stopped else pool.count):
                     name = f"{self._vm_name(pool)}{_base36(index)}____1024400{node}024"
                     address = self.addresses[pool.name, index][0]
-                    routes.append(_route(identifier, name, f"10.244.{node}.0/24", address))
+                    routes.append(route(identifier, name, f"10.244.{node}.0/24", address))
                     node += 1
-        return _resource(
+        return resource(
             identifier,
             "Microsoft.Network/routeTables",
             {
@@ -1076,7 +845,7 @@ class _Maker:
                 "disableBgpRoutePropagation": False,
                 "routes": routes,
                 "subnets": [
-                    _ref(f"{self.vnet}/subnets/{name}")
+                    ref(f"{self.vnet}/subnets/{name}")
                     for name in self.prefixes
                     if name != self.cluster.api_subnet
                 ],
@@ -1087,11 +856,11 @@ class _Maker:
 
     def security_groups(self) -> Iterator[Json]:
         """The NSG that AKS keeps, and those of the owner's subnets."""
-        interfaces = [_ref(nic) for _, nic in self._nics() if self.cluster.network]
+        interfaces = [ref(nic) for _, nic in self._nics() if self.cluster.network]
         subnets = (
-            [] if self.cluster.network else [_ref(f"{self.vnet}/subnets/{name}") for name in self.prefixes]
+            [] if self.cluster.network else [ref(f"{self.vnet}/subnets/{name}") for name in self.prefixes]
         )
-        yield _security_group(
+        yield security_group(
             self.node_nsg,
             self.cluster.node_rules,
             location=self.cluster.location,
@@ -1101,332 +870,14 @@ class _Maker:
         )
         for subnet in self.cluster.network.subnets if self.cluster.network else ():
             if (identifier := self._subnet_group(subnet)) and subnet.rules is not None:
-                yield _security_group(
+                yield security_group(
                     identifier,
                     subnet.rules,
                     location=self.cluster.location,
                     tags={},
                     interfaces=[],
-                    subnets=[_ref(f"{self.vnet}/subnets/{subnet.name}")],
+                    subnets=[ref(f"{self.vnet}/subnets/{subnet.name}")],
                 )
-
-
-_DEFAULT_RULES = (
-    Rule(
-        name="AllowVnetInBound",
-        description="Allow inbound traffic from all VMs in VNET",
-        priority=65000,
-        protocol="*",
-        source="VirtualNetwork",
-        destination="VirtualNetwork",
-    ),
-    Rule(
-        name="AllowAzureLoadBalancerInBound",
-        description="Allow inbound traffic from azure load balancer",
-        priority=65001,
-        protocol="*",
-        source="AzureLoadBalancer",
-    ),
-    Rule(
-        name="DenyAllInBound",
-        description="Deny all inbound traffic",
-        priority=65500,
-        protocol="*",
-        access="Deny",
-    ),
-    Rule(
-        name="AllowVnetOutBound",
-        description="Allow outbound traffic from all VMs to all VMs in VNET",
-        priority=65000,
-        protocol="*",
-        direction="Outbound",
-        source="VirtualNetwork",
-        destination="VirtualNetwork",
-    ),
-    Rule(
-        name="AllowInternetOutBound",
-        description="Allow outbound traffic from all VMs to Internet",
-        priority=65001,
-        protocol="*",
-        direction="Outbound",
-        destination="Internet",
-    ),
-    Rule(
-        name="DenyAllOutBound",
-        description="Deny all outbound traffic",
-        priority=65500,
-        protocol="*",
-        direction="Outbound",
-        access="Deny",
-    ),
-)
-
-
-def _security_group(
-    identifier: str,
-    rules: tuple[Rule, ...],
-    *,
-    location: str,
-    tags: dict[str, str],
-    interfaces: list[Json],
-    subnets: list[Json],
-) -> Json:
-    properties: Json = {
-        "provisioningState": "Succeeded",
-        "resourceGuid": guid(identifier),
-        "securityRules": [_rule(identifier, "securityRules", rule) for rule in rules],
-        "defaultSecurityRules": [_rule(identifier, "defaultSecurityRules", rule) for rule in _DEFAULT_RULES],
-    }
-    if interfaces:
-        properties["networkInterfaces"] = interfaces
-    if subnets:
-        properties["subnets"] = subnets
-    return _resource(
-        identifier, "Microsoft.Network/networkSecurityGroups", properties, location=location, tags=tags
-    )
-
-
-def _rule(group: str, kind: str, rule: Rule) -> Json:
-    properties: Json = {"provisioningState": "Succeeded"}
-    if rule.description:
-        properties["description"] = rule.description
-    properties["protocol"] = rule.protocol
-    properties["sourcePortRange"] = "*"
-    properties |= _either("destinationPortRange", rule.ports)
-    properties |= _either("sourceAddressPrefix", rule.source)
-    properties |= _either("destinationAddressPrefix", rule.destination)
-    properties |= {"access": rule.access, "priority": rule.priority, "direction": rule.direction}
-    # the plural fields are always there, empty where the singular one is used
-    plurals = {
-        "sourcePortRanges": (),
-        "destinationPortRanges": rule.ports,
-        "sourceAddressPrefixes": rule.source,
-        "destinationAddressPrefixes": rule.destination,
-    }
-    for name, value in plurals.items():
-        properties[name] = list(value) if isinstance(value, tuple) else []
-    return {
-        "name": rule.name,
-        "id": f"{group}/{kind}/{rule.name}",
-        "etag": etag(group),
-        "type": f"Microsoft.Network/networkSecurityGroups/{kind}",
-        "properties": properties,
-    }
-
-
-def _either(name: str, value: Words) -> dict[str, str]:
-    return {name: value} if isinstance(value, str) else {}
-
-
-def _route(table: str, name: str, prefix: str, hop: str) -> Json:
-    return {
-        "name": name,
-        "id": f"{table}/routes/{name}",
-        "etag": etag(table),
-        "type": "Microsoft.Network/routeTables/routes",
-        "properties": {
-            "provisioningState": "Succeeded",
-            "addressPrefix": prefix,
-            "nextHopType": "VirtualAppliance",
-            "nextHopIpAddress": hop,
-            "hasBgpOverride": False,
-        },
-    }
-
-
-def _subnet(
-    network: str,
-    name: str,
-    prefixes: tuple[str, ...],
-    *,
-    group: str | None = None,
-    routes: str | None = None,
-    nat: str | None = None,
-    delegation: str | None = None,
-    used: list[Json] | None = None,
-) -> Json:
-    identifier = f"{network}/subnets/{name}"
-    properties: Json = {"provisioningState": "Succeeded"}
-    if len(prefixes) == 1:
-        properties["addressPrefix"] = prefixes[0]
-    else:
-        properties["addressPrefixes"] = list(prefixes)
-    if group:
-        properties["networkSecurityGroup"] = _ref(group)
-    if routes:
-        properties["routeTable"] = _ref(routes)
-    if nat:
-        properties["natGateway"] = _ref(nat)
-    if used:
-        properties["ipConfigurations"] = used
-    properties["delegations"] = []
-    if delegation:
-        properties["delegations"] = [
-            {
-                "name": "aks-delegation",
-                "id": f"{identifier}/delegations/aks-delegation",
-                "etag": etag(network),
-                "type": "Microsoft.Network/virtualNetworks/subnets/delegations",
-                "properties": {
-                    "provisioningState": "Succeeded",
-                    "serviceName": delegation,
-                    "actions": ["Microsoft.Network/virtualNetworks/subnets/join/action"],
-                },
-            }
-        ]
-    properties["privateEndpointNetworkPolicies"] = "Disabled"
-    properties["privateLinkServiceNetworkPolicies"] = "Enabled"
-    return {
-        "name": name,
-        "id": identifier,
-        "etag": etag(network),
-        "type": "Microsoft.Network/virtualNetworks/subnets",
-        "properties": properties,
-    }
-
-
-def _peering(network: str, name: str, remote: str, space: str) -> Json:
-    return {
-        "name": name,
-        "id": f"{network}/virtualNetworkPeerings/{name}",
-        "etag": etag(network),
-        "type": "Microsoft.Network/virtualNetworks/virtualNetworkPeerings",
-        "properties": {
-            "provisioningState": "Succeeded",
-            "resourceGuid": guid(f"{network}/{name}"),
-            "peeringState": "Connected",
-            "peeringSyncLevel": "FullyInSync",
-            "remoteVirtualNetwork": _ref(remote),
-            "allowVirtualNetworkAccess": True,
-            "allowForwardedTraffic": True,
-            "allowGatewayTransit": False,
-            "useRemoteGateways": False,
-            "doNotVerifyRemoteGateways": False,
-            "peerCompleteVnets": True,
-            "remoteAddressSpace": {"addressPrefixes": [space]},
-            "remoteVirtualNetworkAddressSpace": {"addressPrefixes": [space]},
-        },
-    }
-
-
-def _public_ip(identifier: str, location: str, address: str, user: Json, tags: dict[str, str]) -> Json:
-    properties: Json = {
-        "provisioningState": "Succeeded",
-        "resourceGuid": guid(identifier),
-        "ipAddress": address,
-        "publicIPAddressVersion": "IPv6" if ":" in address else "IPv4",
-        "publicIPAllocationMethod": "Static",
-        "idleTimeoutInMinutes": 30,
-        "ipTags": [],
-        "ddosSettings": {"protectionMode": "VirtualNetworkInherited"},
-    } | user
-    return _resource(
-        identifier,
-        "Microsoft.Network/publicIPAddresses",
-        properties,
-        location=location,
-        tags=tags,
-        zones=["1", "2", "3"],
-        sku={"name": "Standard", "tier": "Regional"},
-    )
-
-
-def _network_rules(ranges: str, location: str) -> Json:
-    return {
-        "ruleCollectionType": "FirewallPolicyFilterRuleCollection",
-        "name": "aks-network",
-        "priority": 200,
-        "action": {"type": "Allow"},
-        "rules": [
-            _network_rule(ranges, name, protocol, port, location)
-            for name, protocol, port in (
-                ("tunnel-udp", "UDP", "1194"),
-                ("tunnel-tcp", "TCP", "9000"),
-                ("api-server", "TCP", "443"),
-                ("time", "UDP", "123"),
-            )
-        ],
-    }
-
-
-def _network_rule(ranges: str, name: str, protocol: str, port: str, location: str) -> Json:
-    return {
-        "ruleType": "NetworkRule",
-        "name": name,
-        "ipProtocols": [protocol],
-        "sourceAddresses": [],
-        "sourceIpGroups": [ranges],
-        "destinationAddresses": [] if name == "time" else [f"AzureCloud.{location}"],
-        "destinationIpGroups": [],
-        "destinationFqdns": ["ntp.ubuntu.com"] if name == "time" else [],
-        "destinationPorts": [port],
-    }
-
-
-def _application_rules(ranges: str, location: str) -> Json:
-    def rule(name: str, *, fqdns: list[str], tags: list[str]) -> Json:
-        return {
-            "ruleType": "ApplicationRule",
-            "name": name,
-            "protocols": [{"protocolType": "Https", "port": 443}],
-            "fqdnTags": tags,
-            "webCategories": [],
-            "targetFqdns": fqdns,
-            "targetUrls": [],
-            "terminateTLS": False,
-            "sourceAddresses": [],
-            "destinationAddresses": [],
-            "sourceIpGroups": [ranges],
-            "httpHeadersToInsert": [],
-        }
-
-    return {
-        "ruleCollectionType": "FirewallPolicyFilterRuleCollection",
-        "name": "aks-application",
-        "priority": 300,
-        "action": {"type": "Allow"},
-        "rules": [
-            rule("aks", fqdns=[], tags=["AzureKubernetesService"]),
-            rule("api-server", fqdns=[f"*.hcp.{location}.azmk8s.io"], tags=[]),
-        ],
-    }
-
-
-def _resource(
-    identifier: str,
-    kind: str,
-    properties: Json,
-    *,
-    location: str | None = None,
-    tags: dict[str, str] | None = None,
-    zones: list[str] | None = None,
-    sku: Json | None = None,
-) -> Json:
-    """A resource of Microsoft.Network: name, id, etag, type, and what else it has."""
-    document: Json = {
-        "name": identifier.rpartition("/")[2],
-        "id": identifier,
-        "etag": etag(identifier),
-        "type": kind,
-    }
-    if location:
-        document["location"] = location
-    if tags:
-        document["tags"] = tags
-    if zones:
-        document["zones"] = zones
-    document["properties"] = properties
-    if sku:
-        document["sku"] = sku
-    return document
-
-
-def _ref(identifier: str) -> Json:
-    return {"id": identifier}
-
-
-def _group_id(subscription_id: str, group: str) -> str:
-    return f"/subscriptions/{subscription_id}/resourceGroups/{group}"
 
 
 def _ssh_key(seed: str) -> str:
@@ -1444,41 +895,3 @@ def _base36(number: int) -> str:
         number, digit = divmod(number, 36)
         found = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + found
     return found
-
-
-def _scramble(content: Any, seed: str) -> Any:
-    """The same content, with each id in a case of its own."""
-    if isinstance(content, dict):
-        return {
-            _respell(name, f"{seed}/{name}"): _scramble(value, f"{seed}/{name}")
-            for name, value in content.items()
-        }
-    if isinstance(content, list):
-        return [_scramble(value, f"{seed}/{index}") for index, value in enumerate(content)]
-    return _respell(content, seed) if isinstance(content, str) else content
-
-
-def _respell(text: str, seed: str) -> str:
-    if not text.startswith("/subscriptions/"):
-        return text
-    style = hashlib.sha256(seed.encode()).digest()[0] % 4
-    if style == 0:
-        return text.lower()
-    words = text.split("/")
-    if style == 1:  # names in upper case
-        words = [word.upper() if at % 2 == 0 and at > 1 else word for at, word in enumerate(words)]
-    elif style == 2:  # the resource group in lower case, the provider too
-        words = [word.lower() if at in {3, 4, 5, 6} else word for at, word in enumerate(words)]
-    else:
-        words = [word[:1].swapcase() + word[1:] if at > 3 else word for at, word in enumerate(words)]
-    return "/".join(words)
-
-
-def with_rules(network: Network, subnet: str, rules: tuple[Rule, ...]) -> Network:
-    """The same network, with these rules in the NSG of one of its subnets."""
-    return replace(
-        network,
-        subnets=tuple(
-            replace(item, rules=rules) if item.name == subnet else item for item in network.subnets
-        ),
-    )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from local.fleets.documents import Cluster, Network, Pool, Rule, Subnet
+from local.fleets.clusters import Cluster, Network, Pool, Rule, Subnet
 
 WORKLOADS = "6c0b6a52-3a0e-4a58-9d0c-0f5a3b1e7c41"
 PLATFORM = "b1d9f7c4-52c8-4f39-8e27-7d4a9c60e5f2"
@@ -95,7 +95,7 @@ def _healthy() -> list[Scenario]:
                 name="aks-api-weu",
                 subscription=WORKLOADS,
                 plugin="azure",
-                network=byo("api-weu", 41, group="rg-net-shared-weu"),
+                network=byo("api-weu", 41, group="rg-network-weu"),
                 pools=NODES,
                 tags={"env": "production"},
             ),
@@ -287,7 +287,7 @@ def _faulty() -> list[Scenario]:
                 name="aks-payments-neu",
                 subscription=PLATFORM,
                 location="northeurope",
-                network=byo("payments-neu", 55, group="rg-net-shared-neu", rules=(*WEB_RULES, DENY_VNET)),
+                network=byo("payments-neu", 55, group="rg-network-neu", rules=(*WEB_RULES, DENY_VNET)),
                 pools=NODES,
             ),
             "BYO VNet and NSG in another resource group: deny of everything from VirtualNetwork at 4096",

@@ -1,0 +1,1 @@
+"""The product driven from outside: over HTTP, with real servers."""

@@ -1,0 +1,188 @@
+"""A whole monitor: Azurite, the Azure simulator and the Functions host, each a process of its own."""
+
+import base64
+import contextlib
+import json
+import shutil
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pathspec
+from azure.storage.queue import QueueServiceClient
+
+from tests.processes import ROOT, Answer, Azurite, RunningHost, running_azurite, wait_until
+from tests.simulator import SAMPLE, RunningSimulator
+
+KEY = "the-key-of-this-test"
+NEVER = "0 0 0 1 1 *"
+"""A schedule that does not come up while a test runs: scans are asked for."""
+
+
+def shipped_app(directory: Path, **queues: str | int) -> Path:
+    """The app as it is deployed: what `.funcignore` lets through, with quicker queues."""
+    ignored = pathspec.GitIgnoreSpec.from_lines((ROOT / ".funcignore").read_text().splitlines())
+    for path in ROOT.iterdir():
+        name = f"{path.name}/" if path.is_dir() else path.name
+        if not ignored.match_file(name):
+            (directory / path.name).symlink_to(path)
+    host = json.loads((ROOT / "host.json").read_text())
+    host["extensions"]["queues"] |= {
+        "maxPollingInterval": "00:00:00.200",
+        "visibilityTimeout": "00:00:01",
+        **queues,
+    }
+    (directory / "host.json").unlink()
+    (directory / "host.json").write_text(json.dumps(host))
+    return directory
+
+
+def small_fleet(directory: Path, *names: str) -> Path:
+    """Some clusters of the sample fleet, with nothing forbidden."""
+    fleet = directory / "fleet"
+    fleet.mkdir()
+    for name in ("subscriptions.json", *names):
+        source = SAMPLE / name
+        if source.is_dir():
+            shutil.copytree(source, fleet / name)
+        else:
+            shutil.copy(source, fleet / name)
+    return fleet
+
+
+class Monitor:
+    """`with Monitor(tmp_path, fleet) as monitor:` and then ask it over HTTP."""
+
+    def __init__(
+        self,
+        directory: Path,
+        fleet: Path = SAMPLE,
+        *,
+        env: dict[str, str] | None = None,
+        options: Iterable[str] = (),
+        **queues: str | int,
+    ) -> None:
+        self.directory = directory
+        self._stack = contextlib.ExitStack()
+        self._fleet = fleet
+        self._env = env or {}
+        self._options = tuple(options)
+        self._queues = queues
+        self.azure: RunningSimulator
+        self.azurite: Azurite
+        self.host: RunningHost
+
+    def __enter__(self) -> Self:
+        app = self.directory / "app"
+        app.mkdir()
+        shipped_app(app, **self._queues)
+        with contextlib.ExitStack() as stack:
+            self.azurite = stack.enter_context(running_azurite(self.directory / "azurite"))
+            self.azure = stack.enter_context(RunningSimulator(self._fleet, *self._options))
+            self.host = stack.enter_context(
+                RunningHost(
+                    app,
+                    "--enable-auth",
+                    *("--key", KEY),
+                    *("--state-dir", str(self.directory / "state")),
+                    env={
+                        "AzureWebJobsStorage": self.azurite.connection_string,
+                        "SCAN_SCHEDULE": NEVER,
+                        **self.azure.identity_env(),
+                        **self._env,
+                    },
+                )
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.__exit__(*raised)  # type: ignore[arg-type]
+
+    # --- asking -------------------------------------------------------------------------------
+
+    def ask(self, path: str, *, method: str = "GET", body: Any = None, key: str | None = KEY) -> Answer:
+        """Send a request, with the function key."""
+        headers = {"x-functions-key": key} if key else {}
+        content = body if body is None or isinstance(body, (str, bytes)) else json.dumps(body)
+        return self.host.request(f"/api/{path}", method=method, body=content, headers=headers)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON of an answer that has to be 200."""
+        text = urllib.parse.urlencode(query)
+        answer = self.ask(f"{path}?{text}" if text else path)
+        assert answer.status == 200, answer.text
+        return answer.json()
+
+    def findings(self, **query: Any) -> list[dict[str, Any]]:
+        """All findings of a query, through all pages."""
+        found: list[dict[str, Any]] = []
+        page = self.get("findings", **query)
+        while True:
+            found += page["items"]
+            if not page["next"]:
+                return found
+            page = self.get("findings", **query, cursor=page["next"])
+
+    def clusters(self) -> dict[str, dict[str, Any]]:
+        """Every cluster by name."""
+        return {
+            item["cluster"]["name"]: item for item in self.get("clusters", status="all", limit=1000)["items"]
+        }
+
+    # --- scanning -----------------------------------------------------------------------------
+
+    def start_scan(self, *clusters: str) -> str:
+        """Ask for a scan; its id."""
+        body = {"clusters": list(clusters)} if clusters else {}
+        answer = self.ask("scans", method="POST", body=body)
+        assert answer.status == 202, answer.text
+        assert answer.headers["Location"] == f"/api/scans/{answer.json()['id']}"
+        return str(answer.json()["id"])
+
+    def wait_for(self, scan: str, seconds: float = 60) -> dict[str, Any]:
+        """Wait until a scan is through."""
+
+        def through() -> dict[str, Any] | None:
+            state: dict[str, Any] = self.get(f"scans/{scan}")
+            return state if state["status"] in {"completed", "failed"} else None
+
+        return wait_until(through, f"scan {scan}", seconds, every=0.2) or {}
+
+    def scan(self, *clusters: str) -> dict[str, Any]:
+        """Scan and wait."""
+        return self.wait_for(self.start_scan(*clusters))
+
+    # --- beneath ------------------------------------------------------------------------------
+
+    def put_message(self, queue: str, body: str, *, encoded: bool = True) -> None:
+        """Put a message on a queue, as the host's output binding does."""
+        with QueueServiceClient.from_connection_string(self.azurite.connection_string) as service:
+            text = base64.b64encode(body.encode()).decode() if encoded else body
+            service.get_queue_client(queue).send_message(text)
+
+    def change(self, identifier: str, edit: Callable[[dict[str, Any]], None]) -> None:
+        """Edit a resource in Azure."""
+        resource = self.azure.get(identifier)
+        edit(resource)
+        self.azure.put(resource)
+
+
+@contextlib.contextmanager
+def monitoring(directory: Path, *names: str, **options: Any) -> Iterator[Monitor]:
+    """A monitor of some clusters of the sample fleet."""
+    with Monitor(directory, small_fleet(directory, *names), **options) as monitor:
+        yield monitor
+
+
+def remove_rule(name: str) -> Callable[[dict[str, Any]], None]:
+    """An edit that takes a rule out of a network security group."""
+
+    def edit(group: dict[str, Any]) -> None:
+        rules = group["properties"]["securityRules"]
+        kept = [rule for rule in rules if rule["name"] != name]
+        assert len(kept) < len(rules), f"{name} is not there"
+        group["properties"]["securityRules"] = kept
+
+    return edit

@@ -1,0 +1,241 @@
+"""A scan of the sample fleet, as somebody sees it who only has HTTP."""
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.monitor import Monitor
+from tests.processes import ROOT
+
+OUTCOMES: dict[str, dict[str, str]] = json.loads((ROOT / "tests/local/sample_outcomes.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def monitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitor]:
+    """A monitor that has scanned the sample fleet once."""
+    with Monitor(tmp_path_factory.mktemp("monitor")) as running:
+        running.scanned = running.scan()  # type: ignore[attr-defined]
+        yield running
+
+
+@pytest.mark.parametrize("name", sorted(OUTCOMES))
+def test_each_sample_cluster_has_its_outcome(monitor: Monitor, name: str) -> None:
+    """What the fleet's table promises is what the monitor says."""
+    cluster = monitor.clusters()[name]
+    said = {check["check"]: check["outcome"] for check in cluster["checks"]}
+    assert said == {check: OUTCOMES[name].get(check) for check in said}
+    for check in cluster["checks"]:
+        assert check["outcome"] == "pass" or check["reasons"] or check["findings"]
+
+
+def test_a_scan_counts_its_clusters(monitor: Monitor) -> None:
+    """Progress tells how many there were and how many could not be told."""
+    scanned: dict[str, Any] = monitor.scanned  # type: ignore[attr-defined]
+    unknown = sum("unknown" in outcomes.values() for outcomes in OUTCOMES.values())
+    assert (scanned["total"], scanned["done"], scanned["failed"]) == (len(OUTCOMES), len(OUTCOMES), 0)
+    assert scanned["unknown"] == unknown
+    assert scanned["completedAt"]
+
+
+def test_every_finding_can_be_acted_on(monitor: Monitor) -> None:
+    """A finding names rule, group, layer, pools and nodes, and has a complete command."""
+    found = monitor.findings()
+    assert {one["cluster"]["name"] for one in found} == {
+        name for name, outcomes in OUTCOMES.items() if "fail" in outcomes.values()
+    }
+    for one in found:
+        evidence = one["evidence"]
+        assert evidence["rule"]["name"] in one["title"]
+        assert evidence["layer"].split()[-1] in {"inbound", "outbound"}
+        assert evidence["pools"]
+        assert one["affects"] == ["logs", "exec", "port-forward", "webhooks"]
+        commands = [shlex.split(command) for remedy in one["remediation"] for command in remedy["commands"]]
+        create = next(words for words in commands if words[:5] == ["az", "network", "nsg", "rule", "create"])
+        given = dict(zip(create[5::2], create[6::2], strict=False))
+        assert int(given["--priority"]) < evidence["rule"]["priority"]
+        assert given["--nsg-name"].lower() == evidence["nsg"].rsplit("/", 1)[-1].lower()
+        assert "10250" in create
+
+
+def test_one_finding_comes_with_its_history(monitor: Monitor) -> None:
+    """By its id a finding is the same as in the list, and was opened once."""
+    first = monitor.findings()[0]
+    one = monitor.get(f"findings/{first['id']}")
+    transitions = one.pop("transitions")
+    assert one == first
+    assert [(step["number"], step["status"], step["reason"]) for step in transitions] == [
+        (1, "open", "failed")
+    ]
+
+
+def test_pages_hold_every_finding_once(monitor: Monitor) -> None:
+    """Whatever the limit, the pages together are the list."""
+    everything = [one["id"] for one in monitor.findings(limit=1000)]
+    assert len(everything) == len(set(everything)) > 3
+    for limit in (1, 3, len(everything), len(everything) + 1):
+        assert [one["id"] for one in monitor.findings(limit=limit)] == everything
+        assert len(monitor.get("findings", limit=limit)["items"]) == min(limit, len(everything))
+
+
+def test_filters_narrow_the_list(monitor: Monitor) -> None:
+    """Each filter keeps just what it names."""
+    everything = monitor.findings()
+    one = everything[0]
+    cluster_id = one["cluster"]["id"]
+    for query, kept in (
+        ({"cluster": one["cluster"]["name"].upper()}, lambda it: it["cluster"]["id"] == cluster_id),
+        (
+            {"cluster": cluster_id.replace("resourceGroups", "RESOURCEgroups")},
+            lambda it: it["cluster"]["id"] == cluster_id,
+        ),
+        ({"cluster": one["id"].rsplit(".", 1)[0]}, lambda it: it["cluster"]["id"] == cluster_id),
+        (
+            {"subscription": one["cluster"]["subscriptionId"].upper()},
+            lambda it: it["cluster"]["subscriptionId"].lower() == one["cluster"]["subscriptionId"].lower(),
+        ),
+        ({"severity": "warning"}, lambda it: it["severity"] == "warning"),
+        ({"check": "nsg-kubelet-port", "cause": 1}, lambda it: True),
+        ({"cause": 2}, lambda it: False),
+        ({"status": "resolved"}, lambda it: False),
+        ({"status": "all"}, lambda it: True),
+        ({"since": one["firstSeen"]}, lambda it: it["lastSeen"] >= one["firstSeen"]),
+        ({"since": "2999-01-01T00:00:00+02:00"}, lambda it: False),
+        ({"muted": "false"}, lambda it: True),
+        ({"muted": "true"}, lambda it: False),
+        ({"cluster": "' or 1 eq 1 or Check eq '"}, lambda it: False),
+    ):
+        assert monitor.findings(**query) == [it for it in everything if kept(it)], query
+
+
+def test_azure_was_read_sparingly_and_only_read(monitor: Monitor) -> None:
+    """Lists serve all clusters; nothing but GET was sent."""
+    requests = monitor.azure.requests()
+    assert {request["method"] for request in requests} == {"GET"}
+    lists = Counter(
+        (request["action"], request["subscription"])
+        for request in requests
+        if request["action"].count("/") == 2
+        and request["path"].lower().split("/providers/")[0].count("/") == 2
+        and "skiptoken" not in request["path"].lower()
+    )
+    assert set(lists.values()) <= {1}, "a subscription-wide list was read twice"
+    own = sum("resourcegroups" in request["path"].lower() for request in requests)
+    assert own / len(OUTCOMES) <= 3
+
+
+def test_health_after_a_full_scan(monitor: Monitor) -> None:
+    """A full scan just now is healthy, and health needs no key."""
+    answer = monitor.ask("health", key=None)
+    assert answer.status == 200, answer.text
+    body = answer.json()
+    assert (body["clusters"], body["overdue"], body["poison"]) == (len(OUTCOMES), 0, 0)
+    assert body["lastFullScan"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "findings"),
+        ("GET", "findings/x"),
+        ("GET", "clusters"),
+        ("GET", "clusters/x"),
+        ("POST", "scans"),
+        ("GET", "scans/x"),
+        ("GET", "alerts"),
+        ("POST", "alerts"),
+    ],
+)
+def test_every_other_route_needs_a_key(monitor: Monitor, method: str, path: str) -> None:
+    """Without a function key nothing is told and nothing is done."""
+    assert monitor.ask(path, method=method, key=None).status == 401
+    assert monitor.ask(path, method=method, key="guessed").status == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "field"),
+    [
+        ("GET", "findings?severityy=critical", None, 400, "severityy"),
+        ("GET", "findings?severity=high", None, 400, "severity"),
+        ("GET", "findings?limit=0", None, 400, "limit"),
+        ("GET", "findings?limit=1001", None, 400, "limit"),
+        ("GET", "findings?limit=ten", None, 400, "limit"),
+        ("GET", "findings?cursor=forged", None, 400, "cursor"),
+        ("GET", "findings?cursor=eyJhIjoxfQ", None, 400, "cursor"),
+        ("GET", "findings?since=yesterday", None, 400, "since"),
+        ("GET", "findings/no-such-finding", None, 404, "id"),
+        ("GET", "findings/..%5C..", None, 404, "id"),
+        ("GET", "clusters?outcome=broken", None, 400, "outcome"),
+        ("GET", "clusters/no-such-cluster", None, 404, "key"),
+        ("GET", "scans/no-such-scan", None, 404, "id"),
+        ("GET", "scans/20260101T000000Z-00000000", None, 404, "id"),
+        ("GET", "alerts?severity=critical", None, 400, "severity"),
+        ("POST", "scans", "{", 400, None),
+        ("POST", "scans", '{"clusters": "all"}', 400, "clusters"),
+        ("POST", "scans", '{"clusters": []}', 400, "clusters"),
+        ("POST", "scans", '{"clusters": ["nope"]}', 400, "clusters[0]"),
+        ("POST", "scans", '{"cluster": ["nope"]}', 400, "cluster"),
+        ("POST", "alerts", "", 400, None),
+        ("POST", "alerts", '{"schemaId": "somethingElse", "data": {}}', 400, "schemaId"),
+        ("POST", "alerts", '{"schemaId": "azureMonitorCommonAlertSchema"}', 400, None),
+        (
+            "POST",
+            "alerts",
+            '{"schemaId": "azureMonitorCommonAlertSchema", "data": {"essentials": 1}}',
+            400,
+            "data.essentials",
+        ),
+    ],
+)
+def test_bad_input_is_named(
+    monitor: Monitor, method: str, path: str, body: str | None, status: int, field: str | None
+) -> None:
+    """A problem document names the field at fault; nobody sees a traceback."""
+    answer = monitor.ask(path, method=method, body=body)
+    assert answer.status == status, answer.text
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["detail"]
+    assert problem.get("field") == field
+    assert "Traceback" not in answer.text
+
+
+def test_a_cursor_belongs_to_its_query(monitor: Monitor) -> None:
+    """A cursor of another question is refused, tampered ones too, and another limit is fine."""
+    cursor = monitor.get("findings", limit=1)["next"]
+    assert monitor.ask(f"findings?limit=2&cursor={cursor}").status == 200
+    assert monitor.ask(f"findings?severity=critical&cursor={cursor}").status == 400
+    assert monitor.ask(f"clusters?cursor={cursor}").status == 400
+    flipped = ("A" if cursor[20] != "A" else "B").join((cursor[:20], cursor[21:]))
+    assert monitor.ask(f"findings?cursor={flipped}").status == 400
+
+
+def test_clusters_page_too(monitor: Monitor) -> None:
+    """Clusters come in pages, by key, and each can be asked for."""
+    first = monitor.get("clusters", limit=5)
+    assert len(first["items"]) == 5
+    second = monitor.get("clusters", limit=1000, cursor=first["next"])
+    keys = [item["key"] for item in first["items"] + second["items"]]
+    assert len(keys) == len(set(keys)) == len(OUTCOMES)
+    assert monitor.get(f"clusters/{keys[0]}") == first["items"][0]
+    assert {item["outcome"] for item in monitor.get("clusters", outcome="unknown")["items"]} == {"unknown"}
+
+
+def test_the_app_directory_is_what_is_deployed(monitor: Monitor, tmp_path: Path) -> None:
+    """What runs here came through .funcignore: no tests, nothing local, no infrastructure."""
+    shipped = {path.name for path in (monitor.directory / "app").iterdir()}
+    assert shipped == {
+        "checks",
+        "facts",
+        "function_app.py",
+        "host.json",
+        "packets",
+        "pipeline",
+        "requirements.txt",
+    }
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,263 @@
+"""The sample fleet and the generator: what they hold is what Azure returns, and hangs together."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.mgmt.compute import models as compute
+from azure.mgmt.containerservice import models as aks
+from azure.mgmt.network import models as network
+from azure.mgmt.resource.subscriptions import models as subscriptions
+
+from local.azure import fleet
+from local.azure.actions import TYPES
+from local.azure.arm import ArmPath
+from local.azure.store import Store
+from local.fleets import build
+from local.fleets.scenarios import PLATFORM, SUBSCRIPTIONS, WORKLOADS, sample
+from tests.simulator import ROOT, SAMPLE, RunningSimulator
+
+OUTCOMES = Path(__file__).parent / "sample_outcomes.json"
+
+MODELS: dict[str, Any] = {
+    "microsoft.containerservice/managedclusters": aks.ManagedCluster,
+    "microsoft.compute/virtualmachines": compute.VirtualMachine,
+    "microsoft.compute/virtualmachinescalesets": compute.VirtualMachineScaleSet,
+    "microsoft.compute/virtualmachinescalesets/virtualmachines": compute.VirtualMachineScaleSetVM,
+    "microsoft.compute/virtualmachinescalesets/virtualmachines/networkinterfaces": network.NetworkInterface,
+    "microsoft.network/azurefirewalls": network.AzureFirewall,
+    "microsoft.network/firewallpolicies": network.FirewallPolicy,
+    "microsoft.network/firewallpolicies/rulecollectiongroups": network.FirewallPolicyRuleCollectionGroup,
+    "microsoft.network/ipgroups": network.IpGroup,
+    "microsoft.network/loadbalancers": network.LoadBalancer,
+    "microsoft.network/natgateways": network.NatGateway,
+    "microsoft.network/networkinterfaces": network.NetworkInterface,
+    "microsoft.network/networksecuritygroups": network.NetworkSecurityGroup,
+    "microsoft.network/publicipaddresses": network.PublicIPAddress,
+    "microsoft.network/routetables": network.RouteTable,
+    "microsoft.network/virtualnetworks": network.VirtualNetwork,
+    "microsoft.resources": subscriptions.Subscription,
+}
+"""The SDK's model of each type that the sample holds."""
+
+UNMODELLED = {
+    "allowPort25Out",  # of a network interface
+    "privateIPAllocationMethod",  # of a firewall's IP configuration
+}
+"""What Azure returns and the SDK has no name for."""
+
+
+@pytest.fixture(scope="module")
+def content() -> fleet.Fleet:
+    """The sample as it is loaded."""
+    return fleet.load(SAMPLE)
+
+
+def unmodelled(value: Any, path: str = "") -> Iterator[str]:
+    """Every property that the SDK's models do not have; each of the others is read on the way."""
+    if hasattr(type(value), "_attr_to_rest_field"):
+        names = {part._rest_name: name for name, part in type(value)._attr_to_rest_field.items()}
+        for key in value:
+            if key not in names:
+                yield f"{path}.{key}"
+            else:
+                yield from unmodelled(getattr(value, names[key]), f"{path}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            yield from unmodelled(item, f"{path}[]")
+
+
+def test_every_resource_fits_the_sdks_model(content: fleet.Fleet) -> None:
+    """Each property is one that the SDK knows, and of the type that it expects."""
+    for identifier, document in content.resources.items():
+        path = ArmPath.parse(identifier)
+        model = MODELS[path.type.lower()](document)
+        strangers = {found for found in unmodelled(model) if found.rpartition(".")[2] not in UNMODELLED}
+        assert not strangers, identifier
+
+
+async def test_every_resource_is_served(content: fleet.Fleet) -> None:
+    """A GET of each id, as it is written in its document, finds it; the forbidden one is forbidden."""
+    versions = {name: kind.versions[0] for name, kind in TYPES.items()}
+    with RunningSimulator(SAMPLE, "--no-throttle") as simulator:
+        headers = {"Authorization": f"Bearer {simulator.token()}"}
+        statuses: dict[int, list[str]] = {}
+        for identifier, document in content.resources.items():
+            version = versions.get(ArmPath.parse(identifier).type.lower(), "2022-12-01")
+            path = f"{document['id']}?api-version={version}"
+            status, _, body = simulator.raw("GET", path, headers=headers)
+            statuses.setdefault(status, []).append(identifier)
+            if status == 200:
+                assert json.loads(body) == document
+    assert statuses.keys() == {200, 403}
+    assert [found.rpartition("/")[2] for found in statuses[403]] == ["nsg-audit-weu-nodes"]
+
+
+REFERENCES = {
+    "backendAddressPool",
+    "firewallPolicy",
+    "ipConfiguration",
+    "natGateway",
+    "networkSecurityGroup",
+    "publicIPAddress",
+    "remoteVirtualNetwork",
+    "routeTable",
+    "subnet",
+    "virtualMachine",
+}
+
+
+def references(value: Any) -> Iterator[str]:
+    """Every id by which one document names another."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name in REFERENCES and isinstance(item, dict) and "id" in item:
+                yield item["id"]
+            yield from references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from references(item)
+
+
+def test_nothing_points_nowhere(content: fleet.Fleet) -> None:
+    """Whatever a document refers to is in the fleet: as a document, or inside one."""
+    inside = {str(part["id"]).lower() for document in content.resources.values() for part in parts(document)}
+    for identifier, document in content.resources.items():
+        for reference in references(document):
+            assert reference.lower() in inside, f"{identifier} refers to {reference}"
+
+
+def parts(value: Any) -> Iterator[Any]:
+    """Every object with an id and a name, however deep: documents and what lies in them."""
+    if isinstance(value, dict):
+        if "id" in value and "name" in value:
+            yield value
+        for item in value.values():
+            yield from parts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from parts(item)
+
+
+def test_the_sample_is_what_the_builder_makes(tmp_path: Path) -> None:
+    """Nobody edited it by hand, or changed the builder without building."""
+    build.write(tmp_path / "made", build.sample_files())
+    assert files(tmp_path / "made") == files(SAMPLE)
+    assert json.loads(OUTCOMES.read_text()) == build.outcomes(sample())
+
+
+def files(directory: Path) -> dict[str, str]:
+    """The content of every file, by its path."""
+    return {
+        str(file.relative_to(directory)): file.read_text() for file in directory.rglob("*") if file.is_file()
+    }
+
+
+def test_the_readme_tells_of_every_cluster() -> None:
+    """Its table is the list of scenarios."""
+    readme = (ROOT / "local" / "fleets" / "README.md").read_text()
+    rows = re.findall(r"^\| `(aks-[^`]+)` \| (\w+) \| (.+) \| (\w+) \|$", readme, re.MULTILINE)
+    assert rows == [
+        (item.cluster.name, SUBSCRIPTIONS[item.cluster.subscription], item.shows, item.outcome)
+        for item in sample()
+    ]
+
+
+def test_the_sample_has_every_kind_of_cluster(content: fleet.Fleet) -> None:
+    """The shapes that a check must tell apart are there, in two subscriptions."""
+    clusters = [
+        document["properties"] | {"subscription": identifier.split("/")[2]}
+        for identifier, document in content.resources.items()
+        if "/managedclusters/" in identifier
+    ]
+    assert len(clusters) == len(sample()) >= 14
+    assert {item["subscription"] for item in clusters} == {WORKLOADS, PLATFORM}
+    pools = [pool for item in clusters for pool in item["agentPoolProfiles"]]
+    networks = [item["networkProfile"] for item in clusters]
+    assert {pool["type"] for pool in pools} == {"VirtualMachineScaleSets", "VirtualMachines"}
+    assert {pool["osType"] for pool in pools} == {"Linux", "Windows"}
+    assert {item["powerState"]["code"] for item in clusters} == {"Running", "Stopped"}
+    assert {item["networkPlugin"] for item in networks} == {"azure", "kubenet"}
+    assert {item["outboundType"] for item in networks} == {
+        "loadBalancer",
+        "managedNATGateway",
+        "userDefinedRouting",
+    }
+    assert any("IPv6" in item["ipFamilies"] for item in networks)
+    servers = [item["apiServerAccessProfile"] for item in clusters]
+    assert any(item["enablePrivateCluster"] for item in servers)
+    assert any(item.get("enableVnetIntegration") for item in servers)
+
+
+def test_every_outcome_is_in_the_sample() -> None:
+    """A check that always says the same is found out."""
+    assert {item.outcome for item in sample()} == {"pass", "fail", "unknown", "not_applicable"}
+
+
+def test_mixed_case_is_mixed(content: fleet.Fleet) -> None:
+    """In one cluster the same id is never written the same way for long."""
+    spellings: dict[str, set[str]] = {}
+    for identifier, document in content.resources.items():
+        if "casemix" in identifier:
+            for reference in [document["id"], *references(document)]:
+                spellings.setdefault(reference.lower(), set()).add(reference)
+    assert max(len(found) for found in spellings.values()) >= 4
+
+
+# The generator
+
+
+def make(directory: Path, *options: str) -> fleet.Fleet:
+    """Build a fleet and load it."""
+    assert build.main(["--out", str(directory), *options]) == 0
+    return fleet.load(directory)
+
+
+def test_a_fleet_of_any_size(tmp_path: Path) -> None:
+    """As many clusters, subscriptions, nodes and faults as asked for, all of it in the SDK's terms."""
+    outcomes = tmp_path / "outcomes.json"
+    options = ["--clusters", "40", "--subscriptions", "3", "--nodes", "2", "--faulty", "0.25"]
+    made = make(tmp_path / "fleet", *options, "--outcomes", str(outcomes))
+    store = Store(made)
+    assert len(store.subscriptions()) == 3
+    told = [item["nsg-kubelet-port"] for item in json.loads(outcomes.read_text()).values()]
+    assert (len(told), told.count("fail"), told.count("pass")) == (40, 10, 30)
+    for identifier, document in made.resources.items():
+        assert set(unmodelled(MODELS[ArmPath.parse(identifier).type.lower()](document))) <= {
+            ".properties.allowPort25Out"
+        }
+        if identifier.split("/")[-2] == "virtualmachinescalesets":
+            assert document["sku"]["capacity"] == 2
+
+
+def test_the_same_seed_makes_the_same_fleet(tmp_path: Path) -> None:
+    """And another seed another one; a fleet is written in place of the one before."""
+    options = ["--clusters", "6", "--faulty", "0.5"]
+    first = make(tmp_path / "one", *options)
+    assert make(tmp_path / "two", *options) == first
+    assert make(tmp_path / "two", *options, "--seed", "2") != first
+    assert len(files(tmp_path / "two")) == 1 + 5 * 6
+
+
+def test_a_directory_with_other_things_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only a fleet that the builder wrote is replaced."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert build.main(["--clusters", "1", "--out", str(tmp_path)]) == 1
+    assert files(tmp_path) == {"thesis.txt": "years of work"}
+    assert "is not empty, and no fleet of ours" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--clusters", "0"], ["--clusters", "1"], ["--clusters", "1", "--out", "x", "--faulty", "2"]],
+)
+def test_options_that_make_no_sense(options: list[str]) -> None:
+    """Argparse says so; exit status 2."""
+    with pytest.raises(SystemExit) as ended:
+        build.main(options)
+    assert ended.value.code == 2

@@ -1,0 +1,171 @@
+"""The Azure simulator as a process of its own, for tests that talk to it with the real Azure SDK."""
+
+import http.client
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import urllib.parse
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "local" / "fleets" / "sample"
+
+
+class RunningSimulator:
+    """`python -m local.azure` on a free port, from `with` to the end of it.
+
+    Further options of the command go in `options`, such as `"--page-size", "2"`.
+    """
+
+    def __init__(self, fleet: Path = SAMPLE, *options: str) -> None:
+        self._secret = secrets.token_hex(8)
+        self._fleet = fleet
+        self._options = options
+        self._errors: list[str] = []
+        self.url = ""
+        """Where it listens, `http://127.0.0.1:…`."""
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "local.azure", "--fleet", str(self._fleet), "--port", "0"]
+        self._process = subprocess.Popen(
+            [*command, "--identity-header", self._secret, *self._options],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if line.startswith("ARM_ENDPOINT="):
+                self.url = line.strip().partition("=")[2]
+            if line.startswith("IDENTITY_HEADER="):  # the last line of its greeting
+                break
+        self._reader = threading.Thread(target=self._collect_errors, daemon=True)
+        self._reader.start()
+        if not self.url:
+            self._process.wait()
+            self._reader.join()
+            self._close()
+            raise RuntimeError(f"the simulator did not start: {self.errors}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error."""
+        return "".join(self._errors)
+
+    def identity_env(self) -> dict[str, str]:
+        """The environment by which an app finds it."""
+        return {
+            "ARM_ENDPOINT": self.url,
+            "IDENTITY_ENDPOINT": f"{self.url}/msi/token",
+            "IDENTITY_HEADER": self._secret,
+        }
+
+    def requests(self, since: int | str | None = None) -> list[dict[str, Any]]:
+        """Every ARM request so far, or those after a `seq` or from a time on."""
+        query = "" if since is None else "?" + urllib.parse.urlencode({"since": since})
+        return list(self.call("GET", f"/_sim/requests{query}"))
+
+    def clear_requests(self) -> None:
+        """Forget the requests and the counts of actions."""
+        self.call("DELETE", "/_sim/requests")
+
+    def actions(self) -> dict[str, int]:
+        """The Azure actions asked for, with counts."""
+        return dict(self.call("GET", "/_sim/actions"))
+
+    def put(self, *resources: dict[str, Any]) -> None:
+        """Add resources, or replace those with their ids."""
+        self.call("PUT", "/_sim/resources", list(resources))
+
+    def delete(self, identifier: str) -> None:
+        """Take a resource away, and what is under it."""
+        self.call("DELETE", "/_sim/resources?" + urllib.parse.urlencode({"id": identifier}))
+
+    def get(self, identifier: str) -> dict[str, Any]:
+        """A resource as it is stored."""
+        return dict(self.call("GET", "/_sim/resources?" + urllib.parse.urlencode({"id": identifier})))
+
+    def fault(self, **body: Any) -> str:
+        """Make a fault: `fault(kind="429", match={"action": …}, times=1)`; its id is returned."""
+        return str(self.call("POST", "/_sim/faults", body)["id"])
+
+    def clear_faults(self) -> None:
+        """End every fault."""
+        self.call("DELETE", "/_sim/faults")
+
+    def latency(self, milliseconds: float) -> None:
+        """Set how long ARM takes to answer anything."""
+        self.call("PUT", "/_sim/latency", {"ms": milliseconds})
+
+    def reload(self) -> None:
+        """Read the fleet's files again; what was put or deleted is gone."""
+        self.call("POST", "/_sim/reload")
+
+    def health(self) -> dict[str, Any]:
+        """What is served."""
+        return dict(self.call("GET", "/_sim/health"))
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the control API; an error status is a RuntimeError with the body's words."""
+        status, _, content = self.raw(method, path, body=None if body is None else json.dumps(body))
+        if status >= 400:
+            raise RuntimeError(f"{method} {path}: {status} {content}")
+        return json.loads(content) if content else None
+
+    def raw(
+        self, method: str, path: str, *, body: str | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], str]:
+        """Send any request: the status, the headers (names in lower case) and the body."""
+        host = urllib.parse.urlsplit(self.url).netloc
+        connection = http.client.HTTPConnection(host, timeout=30)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            answer = connection.getresponse()
+            content = answer.read().decode()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, content
+        finally:
+            connection.close()
+
+    def token(self, **query: str) -> str:
+        """A bearer token, as the managed-identity endpoint gives it."""
+        wanted = {"api-version": "2019-08-01", "resource": "https://management.azure.com"} | query
+        path = "/msi/token?" + urllib.parse.urlencode(wanted)
+        status, _, content = self.raw("GET", path, headers={"X-IDENTITY-HEADER": self._secret})
+        assert status == 200, content
+        return str(json.loads(content)["access_token"])
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it with a signal, and return its exit status."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        try:
+            status = self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        self._reader.join()
+        self._close()
+        return status
+
+    def _close(self) -> None:
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream:
+                stream.close()
+
+    def _collect_errors(self) -> None:
+        assert self._process.stderr
+        self._errors.extend(self._process.stderr)
