@@ -94,7 +94,10 @@ async def scan_now(
     """Scan now, all clusters or the ones named."""
     from pipeline import report, requests
 
-    return await requests.answer(req, lambda request: report.start_scan(request, asked, messages))
+    async def start_scan(request: func.HttpRequest) -> requests.Answer:
+        return await report.start_scan(request, asked, messages)
+
+    return await requests.answer(req, start_scan)
 
 
 @app.route(route="scans/{id}", methods=["GET"])
@@ -119,7 +122,10 @@ async def take_alert(req: func.HttpRequest, messages: func.Out[typing.List[str]]
     """An action group of Azure Monitor calls this."""
     from pipeline import alerts, requests
 
-    return await requests.answer(req, lambda request: alerts.receive(request, messages))
+    async def receive(request: func.HttpRequest) -> requests.Answer:
+        return await alerts.receive(request, messages)
+
+    return await requests.answer(req, receive)
 
 
 @app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

@@ -167,10 +167,11 @@ def _judge(cluster: Cluster, layer: _Layer, places: list[_Place]) -> Iterator[St
                 doubts.setdefault(resource_id.key(decision.rule.id), (decision, []))[1].append(
                     place.pool.name
                 )
-    ceiling = min((block.rule.priority for block in blocks.values()), default=0)
-    for block in blocks.values():
-        if block.pairs:
-            yield _fault(cluster, layer, block, ceiling, places)
+    felt = [block for block in blocks.values() if block.pairs]
+    if felt:
+        allow = _allow(layer, felt, places)
+        for block in felt:
+            yield _fault(cluster, layer, block, allow)
     for decision, pools in doubts.values():
         yield Unknown(reason=_doubt(layer, decision, pools))
 
@@ -235,7 +236,7 @@ def _unlisted(place: _Place) -> bool:
     return not place.nodes and place.pool.count > 0
 
 
-def _fault(cluster: Cluster, layer: _Layer, block: _Block, ceiling: int, places: list[_Place]) -> Fault:
+def _fault(cluster: Cluster, layer: _Layer, block: _Block, allow: Remediation) -> Fault:
     rule, nsg = block.rule, layer.nsg
     sources, destinations = _reach(block)
     way = layer.direction.lower()
@@ -281,7 +282,7 @@ def _fault(cluster: Cluster, layer: _Layer, block: _Block, ceiling: int, places:
             ],
             "pairCount": len(block.pairs),
         },
-        remediation=_remediation(cluster, layer, block, ceiling, places),
+        remediation=_remediation(cluster, layer, block, allow),
     )
 
 
@@ -311,27 +312,18 @@ def _as_written(rule: SecurityRule) -> dict[str, Any]:
 
 
 def _remediation(
-    cluster: Cluster, layer: _Layer, block: _Block, ceiling: int, places: list[_Place]
+    cluster: Cluster, layer: _Layer, block: _Block, allow: Remediation
 ) -> tuple[Remediation, ...]:
     """The ways to mend it, the one to prefer first."""
-    nsg = resource_id.parse(layer.nsg.id)
-    group = [
-        "--subscription",
-        nsg.subscription_id,
-        "--resource-group",
-        nsg.resource_group,
-        "--nsg-name",
-        layer.nsg.name,
-    ]
-    allow = _allow(layer, block, ceiling, group, places)
     if block.rule.default:
         return (allow,)
     remove = Remediation(
         summary=f'Remove the rule "{block.rule.name}", if nothing else needs it.',
-        commands=(_az("network nsg rule delete", [*group, "--name", block.rule.name]),),
+        commands=(_az("network nsg rule delete", [*_group(layer), "--name", block.rule.name]),),
         docs=DOCS,
     )
-    managed = nsg.resource_group.lower() == cluster.node_resource_group.lower()
+    own = resource_id.parse(layer.nsg.id).resource_group
+    managed = own.lower() == cluster.node_resource_group.lower()
     if not managed or "interface" not in block.levels:
         return (allow, remove)
     caution = Remediation(
@@ -345,9 +337,21 @@ def _remediation(
     return (remove, caution)
 
 
-def _allow(layer: _Layer, block: _Block, ceiling: int, group: list[str], places: list[_Place]) -> Remediation:
-    """The rule that lets the nodes of all pools reach each other, above every rule that denies it."""
+def _group(layer: _Layer) -> list[str]:
+    """The arguments that name a security group to the CLI."""
+    nsg = resource_id.parse(layer.nsg.id)
+    return [
+        *("--subscription", nsg.subscription_id),
+        *("--resource-group", nsg.resource_group),
+        *("--nsg-name", layer.nsg.name),
+    ]
+
+
+def _allow(layer: _Layer, blocks: list[_Block], places: list[_Place]) -> Remediation:
+    """The one rule that lets the nodes reach each other, above every rule of its group that denies it."""
     commands = []
+    group = _group(layer)
+    ceiling = min(block.rule.priority for block in blocks)
     priority = free_priority(layer.nsg, layer.direction, ceiling)
     summary = f"Allow TCP {KUBELET} between the node subnets, above the rule that denies it."
     if priority is None:
@@ -374,7 +378,7 @@ def _allow(layer: _Layer, block: _Block, ceiling: int, group: list[str], places:
         )
         summary += f' No lower number is free, so "{moved.name}" moves to {lower} first.'
         priority = ceiling
-    sources, destinations = _subnets(block, places)
+    sources, destinations = _subnets(blocks, places)
     names = {rule.name.lower() for rule in layer.nsg.rules}
     name = f"AllowKubelet{layer.direction}"
     if name.lower() in names:
@@ -408,9 +412,10 @@ def _allow(layer: _Layer, block: _Block, ceiling: int, group: list[str], places:
     return Remediation(summary=summary, commands=tuple(commands), docs=DOCS)
 
 
-def _subnets(block: _Block, places: list[_Place]) -> tuple[list[str], list[str]]:
+def _subnets(blocks: list[_Block], places: list[_Place]) -> tuple[list[str], list[str]]:
     """The prefixes of the subnets at both ends of what is blocked."""
-    froms, tos = {source for source, _ in block.pairs}, {destination for _, destination in block.pairs}
+    pairs = [pair for block in blocks for pair in block.pairs]
+    froms, tos = {source for source, _ in pairs}, {destination for _, destination in pairs}
     sources = {
         prefix: None for place in places if place.pool.name in froms for prefix in place.subnet.prefixes
     }

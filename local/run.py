@@ -132,7 +132,7 @@ def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> N
     if asked.once:
         return
     console.print(
-        f"\nScans go on: [bold]{settings['SCAN_SCHEDULE']}[/] (second, minute, hour, day, month, weekday, UTC)."
+        f"\nScans go on, {settings['SCAN_SCHEDULE']} (second, minute, hour, day, month, weekday; UTC)."
         f"\n  {url}/api/findings    what is wrong, and which command mends it"
         f"\n  {url}/api/clusters    every cluster with the outcome of every check"
         f"\n  {url}/api/health      whether the monitor itself is well"

@@ -5,7 +5,7 @@ or as the CLI prints them, flattened. Properties may be missing, `null`, or ther
 both as a single value and as a list.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facts import resource_id
@@ -20,7 +20,7 @@ def properties(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def both(document: Mapping[str, Any], singular: str, plural: str) -> tuple[str, ...]:
     """The values of a field that Azure keeps as one value or as a list, each once."""
-    values = [document.get(singular), *(document.get(plural) or ())]
+    values = [document.get(singular), *_list(document, plural)]
     return tuple(dict.fromkeys(str(value) for value in values if value not in (None, "")))
 
 
@@ -34,19 +34,28 @@ def read_nsg(document: Mapping[str, Any]) -> NetworkSecurityGroup:
     rules = [
         _rule(rule, nsg_id, position, default=default)
         for default, field in ((False, "securityRules"), (True, "defaultSecurityRules"))
-        for position, rule in enumerate(body.get(field) or ())
+        for position, rule in enumerate(_list(body, field))
     ]
     return NetworkSecurityGroup(
         id=nsg_id, name=str(document.get("name") or nsg_id.rsplit("/", 1)[-1]), rules=tuple(rules)
     )
 
 
-def _rule(document: Mapping[str, Any], nsg_id: str, position: int, *, default: bool) -> SecurityRule:
-    body = properties(document)
+def _list(document: Mapping[str, Any], field: str) -> Sequence[Any]:
+    value = document.get(field) or ()
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{field} is no list")
+    return value
+
+
+def _rule(document: Any, nsg_id: str, position: int, *, default: bool) -> SecurityRule:
     field = "defaultSecurityRules" if default else "securityRules"
+    if not isinstance(document, Mapping):
+        raise ValueError(f"{field}[{position}] is no object")
+    body = properties(document)
     name = str(document.get("name") or f"{field}[{position}]")
     priority = body.get("priority")
-    if not isinstance(priority, int):
+    if not isinstance(priority, int) or isinstance(priority, bool):
         raise ValueError(f'{field}[{position}].priority of "{name}" is missing or no number')
     return SecurityRule(
         id=str(document.get("id") or f"{nsg_id}/{field}/{name}"),
@@ -66,4 +75,7 @@ def _rule(document: Mapping[str, Any], nsg_id: str, position: int, *, default: b
 
 
 def _groups(body: Mapping[str, Any], field: str) -> tuple[str, ...]:
-    return tuple(resource_id.key(str(group.get("id") or "")) for group in body.get(field) or ())
+    return tuple(
+        resource_id.key(str(group.get("id") or "") if isinstance(group, Mapping) else str(group))
+        for group in _list(body, field)
+    )

@@ -30,7 +30,7 @@ from packets.addresses import (
 
 Verdict = Literal["allowed", "denied", "unknown"]
 
-_ANY = frozenset({"*", "any", "all", "0.0.0.0/0", "::/0"})
+_ANY = frozenset({"*", "any", "all", "0.0.0.0/0"})
 """Ways to write "everything": the documentation calls `*`, `Any` and `0.0.0.0/0` equivalent."""
 _PROTOCOLS = frozenset({"tcp", "udp", "icmp", "esp", "ah"})
 _DIRECTIONS = frozenset({"inbound", "outbound"})
@@ -340,13 +340,16 @@ def _addresses(texts: Sequence[str], groups: Sequence[str], tags: Tags, side: st
 
 def _ports(texts: Sequence[str], side: str) -> _Field:
     known = NOTHING
+    odd = []
     for text in texts:
         try:
             known |= parse_port_range(text)
         except ValueError:
-            return _Field(NOTHING, Doubt("unknown_rule_value", f'its {side} port "{text}" is not known'))
+            odd.append(f'"{text}"')
     if not texts:
         return _Field(NOTHING, Doubt("unknown_rule_value", f"it names no {side} port"))
+    if odd:
+        return _Field(known, Doubt("unknown_rule_value", f"its {side} port {', '.join(odd)} is not known"))
     return _Field(known)
 
 

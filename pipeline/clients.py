@@ -7,6 +7,7 @@ has one loop for its life, and whoever runs several (a test) gets a set for each
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -165,6 +166,8 @@ def get() -> Clients:
     loop = asyncio.get_running_loop()
     if loop not in _of_loop:
         config = settings.load()
+        # The SDK tells of each token and each request; its warnings are what matters here.
+        logging.getLogger("azure").setLevel(logging.WARNING)
         telemetry.start(config.otlp_endpoint)
         _of_loop[loop] = Clients(config)
     return _of_loop[loop]

@@ -17,7 +17,6 @@ from pipeline.record import utc_now
 from pipeline.requests import Answer, Problem, body, cursor, query, resume
 from pipeline.run import cluster_key
 from pipeline.scans import ScanRequest, Summary
-from pipeline.settings import SettingsError
 from pipeline.store import ClusterState, Store, moment, stored
 
 Limit = Annotated[int, Meta(ge=1, le=1000)]
@@ -246,8 +245,6 @@ async def health(request: func.HttpRequest) -> Answer:
     try:
         azure = clients.get()
         return await _health(Store(azure.table_service()), azure.settings.scan_interval, now)
-    except SettingsError as error:
-        return _unwell(now, f"The monitor is not configured: {error}")
     except AzureError as error:
         telemetry.log.error("health: storage cannot be used: %s", error)
         return _unwell(now, "The storage account cannot be used.")

@@ -16,7 +16,7 @@ import msgspec
 from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError, ServiceResponseError
 from msgspec import Struct
 
-from pipeline import telemetry
+from pipeline import clients, telemetry
 from pipeline.settings import SettingsError
 from pipeline.store import Token
 
@@ -54,7 +54,10 @@ async def answer(
 ) -> func.HttpResponse:
     """Run a handler; whatever goes wrong becomes a problem document."""
     try:
-        answered = await handle(request)
+        clients.get()
+        parent = {"traceparent": request.headers.get("traceparent", "")}
+        with telemetry.span(f"{request.method} {handle.__name__}", parent=parent):
+            answered = await handle(request)
     except Problem as problem:
         return _problem(problem.status, problem.detail, problem.field)
     except SettingsError as error:

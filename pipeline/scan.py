@@ -48,7 +48,6 @@ async def start(body: str) -> list[str]:
         )
     if message.reason == "schedule":
         await retention.prune(store, days=azure.settings.retention_days, now=utc_now())
-    await telemetry.flush()
     return messages
 
 
@@ -98,7 +97,6 @@ async def give_up(body: str) -> None:
             await record(store, message, unknown_throughout(reason), cluster=None, now=now, began=now)
         await scans.mark(store, message, key, failed=True, unknown=True)
         await _keep_poison(store, body, why)
-    await telemetry.flush()
 
 
 async def give_up_start(body: str) -> None:

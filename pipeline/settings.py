@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 from msgspec import Struct
 
@@ -36,9 +37,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def scan_interval(self) -> timedelta:
         """The longest time between two scans that the schedule asks for, over its next runs."""
-        from croniter import croniter
-
-        runs = croniter(self.scan_schedule, datetime(2026, 1, 1, tzinfo=UTC), second_at_beginning=True)
+        runs = _runs(self.scan_schedule)
         times: list[datetime] = [runs.get_next(datetime) for _ in range(100)]
         return max(later - earlier for earlier, later in pairwise(times))
 
@@ -57,12 +56,23 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     )
 
 
-def _schedule(text: str) -> str:
+def _runs(schedule: str) -> Any:
+    """The times of a schedule: as NCRONTAB has it, both the day and the weekday have to match."""
     from croniter import croniter
 
-    if len(text.split()) != 6 or not croniter.is_valid(text, second_at_beginning=True):
+    return croniter(schedule, datetime(2026, 1, 1, tzinfo=UTC), second_at_beginning=True, day_or=False)
+
+
+def _schedule(text: str) -> str:
+    comes_up = len(text.split()) == 6
+    try:
+        _runs(text).get_next()
+    except (ValueError, KeyError):
+        comes_up = False
+    if not comes_up:
         raise SettingsError(
-            f"SCAN_SCHEDULE: {text!r} is no NCRONTAB expression of six fields, such as {DEFAULT_SCHEDULE!r}"
+            f"SCAN_SCHEDULE: {text!r} is no NCRONTAB expression of six fields that ever comes up, "
+            f"such as {DEFAULT_SCHEDULE!r}"
         )
     return text
 

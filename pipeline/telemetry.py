@@ -6,7 +6,6 @@ of OpenTelemetry is even imported. One scan is one trace: the queue message carr
 its W3C context into each cluster's scan, and the Azure SDK puts its calls below.
 """
 
-import asyncio
 import contextlib
 import logging
 import re
@@ -25,7 +24,6 @@ class _Instruments(Struct, frozen=True):
     propagator: Any
     outcomes: Any
     requests: Any
-    providers: tuple[Any, ...]
 
 
 class _Telemetry(Struct):
@@ -83,7 +81,6 @@ def start(otlp_endpoint: str) -> None:
             unit="{request}",
             description="Requests to Azure, by provider and status",
         ),
-        providers=(tracers, meters),
     )
 
 
@@ -94,7 +91,7 @@ def span(name: str, parent: dict[str, str] | None = None, **attributes: Any) -> 
     if instruments is None:
         yield
         return
-    context = instruments.propagator.extract(parent) if parent else None
+    context = instruments.propagator.extract(parent) if parent and parent.get("traceparent") else None
     labels = {f"tunnelwatch.{key}": value for key, value in attributes.items()}
     with instruments.tracer.start_as_current_span(name, context=context, attributes=labels):
         yield
@@ -120,13 +117,6 @@ def count_azure_request(url: str, status: int) -> None:
         found = _PROVIDER.findall(url)
         provider = found[-1].lower() if found else "microsoft.resources"
         _telemetry.instruments.requests.add(1, {"provider": provider, "status": status})
-
-
-async def flush() -> None:
-    """Hand over what is gathered: an instance may be frozen or gone after an invocation."""
-    if _telemetry.instruments is not None:
-        for provider in _telemetry.instruments.providers:
-            await asyncio.to_thread(provider.force_flush, 5000)
 
 
 @contextlib.contextmanager

@@ -145,7 +145,11 @@ class Monitor:
         """Wait until a scan is through."""
 
         def through() -> dict[str, Any] | None:
-            state: dict[str, Any] = self.get(f"scans/{scan}")
+            answer = self.ask(f"scans/{scan}")
+            if answer.status in {502, 503}:  # no worker, no storage: for the moment
+                return None
+            assert answer.status == 200, answer.text
+            state: dict[str, Any] = answer.json()
             return state if state["status"] in {"completed", "failed"} else None
 
         return wait_until(through, f"scan {scan}", seconds, every=0.2) or {}
@@ -154,13 +158,17 @@ class Monitor:
         """Scan and wait."""
         return self.wait_for(self.start_scan(*clusters))
 
+    def worker_pids(self) -> list[int]:
+        """The processes that run functions."""
+        answer = self.host.request("/admin/host/status", headers={"x-functions-key": KEY})
+        return [worker["pid"] for worker in answer.json()["workers"]]
+
     # --- beneath ------------------------------------------------------------------------------
 
-    def put_message(self, queue: str, body: str, *, encoded: bool = True) -> None:
+    def put_message(self, queue: str, body: str) -> None:
         """Put a message on a queue, as the host's output binding does."""
         with QueueServiceClient.from_connection_string(self.azurite.connection_string) as service:
-            text = base64.b64encode(body.encode()).decode() if encoded else body
-            service.get_queue_client(queue).send_message(text)
+            service.get_queue_client(queue).send_message(base64.b64encode(body.encode()).decode())
 
     def change(self, identifier: str, edit: Callable[[dict[str, Any]], None]) -> None:
         """Edit a resource in Azure."""

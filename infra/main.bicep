@@ -1,0 +1,156 @@
+// Everything that Tunnelwatch needs in Azure: a function app with its storage and its logs, an identity,
+// and the right of that identity to read the watched subscriptions.
+//
+// Plain resources rather than Azure Verified Modules: what is granted and what is switched off stands here
+// to be read and tested, and a deployment restores nothing from a registry.
+targetScope = 'subscription'
+
+@description('Name of the azd environment. Names the resource group and, with the location, makes all other names unique.')
+@minLength(1)
+@maxLength(64)
+param environmentName string
+
+@description('Azure region of all resources. It must offer the Flex Consumption plan.')
+@minLength(1)
+@metadata({
+  azd: {
+    type: 'location'
+  }
+})
+param location string
+
+@description('Ids of the subscriptions to watch, all of one Microsoft Entra tenant. The one deployed to, unless set.')
+@minLength(1)
+param watchedSubscriptionIds string[] = [
+  subscription().subscriptionId
+]
+
+@description('When to scan, as an NCRONTAB expression of six fields, in UTC.')
+@minLength(11)
+param scanSchedule string = '0 */15 * * * *'
+
+@description('Seconds that one cluster may take before its message goes back to the queue. Stays below functionTimeout in host.json.')
+@minValue(10)
+@maxValue(540)
+param scanTimeoutSeconds int = 240
+
+@description('Days for which resolved findings and past scans are kept.')
+@minValue(1)
+@maxValue(3650)
+param retentionDays int = 90
+
+@description('Memory of one instance, in MB.')
+@allowed([
+  512
+  2048
+  4096
+])
+param instanceMemoryMB int = 512
+
+@description('Most instances that the app may grow to. The plan takes no maximum under 40.')
+@minValue(40)
+@maxValue(1000)
+param maximumInstanceCount int = 40
+
+@description('Days for which logs are kept.')
+@minValue(30)
+@maxValue(730)
+param logRetentionDays int = 30
+
+@description('Where to send OpenTelemetry traces and metrics (OTLP over HTTP). Nowhere, unless set.')
+param otlpEndpoint string = ''
+
+var resourceToken = uniqueString(subscription().id, environmentName, location)
+var tags = {
+  'azd-env-name': environmentName
+}
+
+resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
+  name: 'rg-${environmentName}'
+  location: location
+  tags: tags
+}
+
+module identity 'modules/identity.bicep' = {
+  name: 'identity'
+  scope: group
+  params: {
+    name: 'id-${resourceToken}'
+    location: location
+    tags: tags
+  }
+}
+
+module storage 'modules/storage.bicep' = {
+  name: 'storage'
+  scope: group
+  params: {
+    name: 'st${resourceToken}'
+    location: location
+    tags: tags
+    principalId: identity.outputs.principalId
+  }
+}
+
+module monitoring 'modules/monitoring.bicep' = {
+  name: 'monitoring'
+  scope: group
+  params: {
+    workspaceName: 'log-${resourceToken}'
+    componentName: 'appi-${resourceToken}'
+    location: location
+    tags: tags
+    retentionDays: logRetentionDays
+    principalId: identity.outputs.principalId
+  }
+}
+
+module readerRole 'modules/reader-role.bicep' = {
+  name: 'tunnelwatch-role-${resourceToken}'
+  params: {
+    roleName: 'Tunnelwatch Reader (${environmentName}, ${resourceToken})'
+    watchedSubscriptionIds: watchedSubscriptionIds
+  }
+}
+
+module readerAssignments 'modules/reader-assignment.bicep' = [for id in watchedSubscriptionIds: {
+  name: 'tunnelwatch-reader-${resourceToken}'
+  scope: subscription(id)
+  params: {
+    roleDefinitionName: readerRole.outputs.name
+    principalId: identity.outputs.principalId
+  }
+}]
+
+module functionApp 'modules/function-app.bicep' = {
+  name: 'function-app'
+  scope: group
+  params: {
+    name: 'func-${resourceToken}'
+    planName: 'plan-${resourceToken}'
+    location: location
+    tags: tags
+    identityId: identity.outputs.id
+    identityClientId: identity.outputs.clientId
+    blobEndpoint: storage.outputs.blobEndpoint
+    queueEndpoint: storage.outputs.queueEndpoint
+    tableEndpoint: storage.outputs.tableEndpoint
+    packageContainerUrl: storage.outputs.packageContainerUrl
+    applicationInsightsConnectionString: monitoring.outputs.connectionString
+    instanceMemoryMB: instanceMemoryMB
+    maximumInstanceCount: maximumInstanceCount
+    watchedSubscriptionIds: watchedSubscriptionIds
+    scanSchedule: scanSchedule
+    scanTimeoutSeconds: scanTimeoutSeconds
+    retentionDays: retentionDays
+    otlpEndpoint: otlpEndpoint
+  }
+}
+
+output AZURE_LOCATION string = location
+output AZURE_TENANT_ID string = tenant().tenantId
+output AZURE_RESOURCE_GROUP string = group.name
+output SERVICE_MONITOR_NAME string = functionApp.outputs.name
+output SERVICE_MONITOR_URL string = functionApp.outputs.url
+output MONITOR_IDENTITY_PRINCIPAL_ID string = identity.outputs.principalId
+output READER_ROLE_NAME string = readerRole.outputs.roleName

@@ -1,0 +1,17 @@
+// Lets the identity read one watched subscription.
+targetScope = 'subscription'
+
+@description('Name (a GUID) of the role definition.')
+param roleDefinitionName string
+
+@description('Object id of the identity that reads.')
+param principalId string
+
+resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(subscription().id, principalId, roleDefinitionName)
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleDefinitionName)
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+  }
+}

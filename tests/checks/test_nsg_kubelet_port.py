@@ -1,0 +1,840 @@
+"""`nsg-kubelet-port`: snapshots and what is said of them, and that what it recommends helps."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from checks.nsg_kubelet_port import check
+from facts.finding import Fault, Remediation, Severity, Statement, Unknown
+from facts.snapshot import (
+    Direction,
+    Missing,
+    NetworkSecurityGroup,
+    NodePool,
+    SecurityRule,
+    Snapshot,
+    Subnet,
+)
+from packets.nsg import free_priority
+from tests.snapshots import (
+    NETWORK_GROUP,
+    NODE_GROUP,
+    SUBSCRIPTION,
+    missing,
+    network_id,
+    nsg,
+    pool,
+    rule,
+    snapshot,
+    subnet,
+)
+
+LAW = settings(deadline=None, max_examples=80)
+
+A, B = "10.240.1.0/24", "10.240.2.0/24"
+TWO_NODES = "10.240.1.4 10.240.1.5"
+OTHER_NODES = "10.240.2.4 10.240.2.5"
+
+
+def said(what: Snapshot) -> list[Statement]:
+    """Everything that the check says of a cluster."""
+    return list(check(what))
+
+
+def faults(what: Snapshot) -> list[Fault]:
+    """What it finds wrong; nothing may be unknown beside it."""
+    found = said(what)
+    assert not [one for one in found if not isinstance(one, Fault)]
+    return [one for one in found if isinstance(one, Fault)]
+
+
+def fault(what: Snapshot) -> Fault:
+    """The one thing that it finds wrong."""
+    [only] = faults(what)
+    return only
+
+
+def codes(what: Snapshot) -> list[str]:
+    """The reasons for what it cannot say; nothing may be wrong beside it."""
+    found = said(what)
+    assert not [one for one in found if not isinstance(one, Unknown)]
+    return [one.reason.code for one in found if isinstance(one, Unknown)]
+
+
+def summary(one: Fault) -> tuple[str, str, list[str], list[tuple[str, str]]]:
+    """Rule, layer, the pools it concerns, and the broken ways between them."""
+    return (
+        one.evidence["rule"]["name"],
+        one.evidence["layer"],
+        one.evidence["pools"],
+        sorted((pair["from"], pair["to"]) for pair in one.evidence["pairs"]),
+    )
+
+
+def one_subnet(*rules: SecurityRule, nodes: str = TWO_NODES) -> Snapshot:
+    """One pool in one subnet, whose group has these rules."""
+    return snapshot(pool("np", subnet("nodes", A, nsg("nodes", *rules)), nodes))
+
+
+def two_subnets(
+    left: NetworkSecurityGroup | None,
+    right: NetworkSecurityGroup | None,
+    *,
+    nodes: tuple[str, str] = (TWO_NODES, OTHER_NODES),
+) -> Snapshot:
+    """Pools a and b in a subnet each."""
+    return snapshot(
+        pool("a", subnet("a", A, left), nodes[0]),
+        pool("b", subnet("b", B, right), nodes[1]),
+    )
+
+
+DENY = rule("deny-kubelet", 200)
+DENY_OUT = rule("deny-out", 200, direction="Outbound")
+OUT = rule("allow-out", 200, "Allow", direction="Outbound", protocol="*", ports="*")
+
+
+# --- all is well ---------------------------------------------------------------------------------
+
+HEALTHY: list[tuple[str, Snapshot]] = [
+    ("no groups at all", snapshot(pool("np", subnet("nodes", A), TWO_NODES))),
+    ("a group with nothing but Azure's rules", one_subnet()),
+    ("an allow above the deny", one_subnet(DENY, rule("allow", 150, "Allow", sources=A))),
+    ("a deny for another port", one_subnet(rule("deny", 200, ports="10255"))),
+    ("a deny for another protocol", one_subnet(rule("deny", 200, protocol="Udp"))),
+    ("a deny of what comes from the Internet", one_subnet(rule("deny", 200, sources="Internet", ports="*"))),
+    ("a deny for another subnet", one_subnet(rule("deny", 200, sources="10.250.0.0/16"))),
+    ("a deny for pods, not nodes", one_subnet(rule("deny", 200, destinations="10.241.0.0/16"))),
+    ("a deny from the gateway, which no node has", one_subnet(rule("deny", 200, sources="10.240.1.1"))),
+    ("a deny to the broadcast address", one_subnet(rule("deny", 200, destinations="10.240.1.255"))),
+    ("an unknown tag about another port", one_subnet(rule("sql", 150, sources="Sql", ports="1433"))),
+    ("an unknown tag above the same verdict", one_subnet(rule("x", 150, "Allow", sources="AzureMonitor"))),
+    (
+        "an unknown tag for the gateway alone",
+        one_subnet(
+            rule("allow", 140, "Allow", sources="10.240.1.2-10.240.1.255"), rule("x", 150, sources="Sql")
+        ),
+    ),
+    (
+        "a deny on the subnet of a pool that is stopped",
+        snapshot(
+            pool("a", subnet("a", A), TWO_NODES),
+            pool("b", subnet("b", B, nsg("b", DENY)), stopped=True),
+        ),
+    ),
+    (
+        "a peered network's addresses belong to VirtualNetwork",
+        snapshot(
+            pool("a", subnet("a", A, nsg("a"), space=A, peers=B), TWO_NODES),
+            pool("b", subnet("b", B, nsg("b"), space=B, peers=A), OTHER_NODES),
+        ),
+    ),
+    (
+        "a deny of IPv6 in a cluster that has none",
+        one_subnet(rule("deny", 200, sources="fd00::/8", destinations="fd00::/8")),
+    ),
+    (
+        "a deny of all IPv6 in a cluster that has none",
+        one_subnet(rule("deny", 200, sources="::/0", destinations="::/0")),
+    ),
+]
+
+
+@pytest.mark.parametrize("what", [case[1] for case in HEALTHY], ids=[case[0] for case in HEALTHY])
+def test_healthy(what: Snapshot) -> None:
+    """Nothing is said of a cluster whose nodes reach each other."""
+    assert said(what) == []
+
+
+# --- what is wrong, by which rule, where ---------------------------------------------------------
+
+BROKEN: list[tuple[str, Snapshot, tuple[str, str, list[str], list[tuple[str, str]]]]] = [
+    (
+        "a deny on the subnet",
+        one_subnet(DENY),
+        ("deny-kubelet", "subnet inbound", ["np"], [("np", "np")]),
+    ),
+    (
+        "a deny in a plural field and a range",
+        one_subnet(rule("deny", 300, protocol="*", sources="10.0.0.0/8 Internet", ports="22 10000-10300")),
+        ("deny", "subnet inbound", ["np"], [("np", "np")]),
+    ),
+    (
+        "an outbound deny",
+        one_subnet(DENY_OUT),
+        ("deny-out", "subnet outbound", ["np"], [("np", "np")]),
+    ),
+    (
+        "a deny on the interface",
+        snapshot(pool("np", subnet("nodes", A), TWO_NODES, nic=nsg("nic", DENY))),
+        ("deny-kubelet", "interface inbound", ["np"], [("np", "np")]),
+    ),
+    (
+        "the same group on subnet and interface is told once",
+        snapshot(pool("np", subnet("nodes", A, nsg("same", DENY)), TWO_NODES, nic=nsg("same", DENY))),
+        ("deny-kubelet", "interface and subnet inbound", ["np"], [("np", "np")]),
+    ),
+    (
+        "two pools in two subnets, one group denies inbound",
+        two_subnets(None, nsg("b", DENY)),
+        ("deny-kubelet", "subnet inbound", ["a", "b"], [("a", "b"), ("b", "b")]),
+    ),
+    (
+        "two pools in two subnets, one group denies outbound",
+        two_subnets(nsg("a", DENY_OUT), None),
+        ("deny-out", "subnet outbound", ["a", "b"], [("a", "a"), ("a", "b")]),
+    ),
+    (
+        "only between the subnets",
+        two_subnets(None, nsg("b", rule("deny", 200, sources=A))),
+        ("deny", "subnet inbound", ["a", "b"], [("a", "b")]),
+    ),
+    (
+        "one group guards both subnets",
+        two_subnets(nsg("both", DENY), nsg("both", DENY)),
+        ("deny-kubelet", "subnet inbound", ["a", "b"], [("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")]),
+    ),
+    (
+        "pools side by side in one subnet",
+        snapshot(
+            pool("a", subnet("nodes", A, nsg("nodes", DENY)), "10.240.1.4"),
+            pool("b", subnet("nodes", A, nsg("nodes", DENY)), "10.240.1.5"),
+        ),
+        ("deny-kubelet", "subnet inbound", ["a", "b"], [("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")]),
+    ),
+    (
+        "Azure's own deny, where the networks do not know each other",
+        snapshot(
+            pool("a", subnet("a", A, space=A), TWO_NODES),
+            pool("b", subnet("b", B, nsg("b", OUT), space=B), OTHER_NODES),
+        ),
+        ("DenyAllInBound", "subnet inbound", ["a", "b"], [("a", "b")]),
+    ),
+    (
+        "the IPv6 half of a dual-stack cluster",
+        snapshot(
+            pool(
+                "np",
+                subnet("nodes", f"{A} fd00:10::/64", nsg("nodes", rule("deny-6", 200, sources="fd00::/8"))),
+                "10.240.1.4,fd00:10::4 10.240.1.5,fd00:10::5",
+            )
+        ),
+        ("deny-6", "subnet inbound", ["np"], [("np", "np")]),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN]
+)
+def test_broken(what: Snapshot, expected: tuple[str, str, list[str], list[tuple[str, str]]]) -> None:
+    """The rule that denies, the layer it stands at, the pools and the ways between them."""
+    found = fault(what)
+    assert summary(found) == expected
+    assert found.severity is None
+    assert found.subject == found.resource.lower()
+    assert found.resource.endswith(f"ecurityRules/{expected[0]}")
+
+
+def test_each_rule_is_a_finding() -> None:
+    """Two rules that deny, two findings; a rule that denies nothing any more is none."""
+    found = faults(
+        one_subnet(
+            rule("deny-half", 200, sources="10.240.1.0/25"),
+            rule("deny-rest", 300),
+            rule("deny-nothing", 400),
+            DENY_OUT,
+        )
+    )
+    assert [summary(one)[:2] for one in found] == [
+        ("deny-half", "subnet inbound"),
+        ("deny-rest", "subnet inbound"),
+        ("deny-out", "subnet outbound"),
+    ]
+
+
+def test_both_ends_of_a_way_may_be_at_fault() -> None:
+    """The source's outbound rule and the destination's inbound one have to be mended both."""
+    found = faults(two_subnets(nsg("a", DENY_OUT), nsg("b", DENY)))
+    assert {summary(one)[:2] for one in found} == {
+        ("deny-out", "subnet outbound"),
+        ("deny-kubelet", "subnet inbound"),
+    }
+
+
+def test_evidence_of_a_fault() -> None:
+    """The rule in ARM's words, prefixes of both ends, the nodes that cannot be reached now."""
+    found = fault(
+        two_subnets(None, nsg("b", rule("deny", 200, sources=A, destinations="10.240.2.0/25", ports="10250")))
+    )
+    assert found.evidence["nsg"] == network_id("networkSecurityGroups", "b")
+    assert found.evidence["rule"] == {
+        "name": "deny",
+        "priority": 200,
+        "direction": "Inbound",
+        "access": "Deny",
+        "protocol": "Tcp",
+        "sourceAddressPrefixes": (A,),
+        "sourcePortRanges": ("*",),
+        "destinationAddressPrefixes": ("10.240.2.0/25",),
+        "destinationPortRanges": ("10250",),
+    }
+    assert found.evidence["pairs"] == [
+        {"from": "a", "to": "b", "sources": (A,), "destinations": ("10.240.2.0/25",)}
+    ]
+    assert found.evidence["nodes"] == ["aks-b-0", "aks-b-1"]
+    assert (found.evidence["nodeCount"], found.evidence["pairCount"]) == (2, 1)
+    for words in ("deny", "TCP 10250", "inbound", "10.240.1.0/24", "10.240.2.0/25", "priority 200"):
+        assert words in found.detail
+    assert found.confidence == "derived"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "count", "denied", "severity"),
+    [
+        ("10.240.1.4 10.240.1.5", None, "*", None),
+        ("10.240.1.4", None, "*", Severity.WARNING),
+        ("", 0, "*", Severity.WARNING),
+        ("", 3, "*", None),
+        ("10.240.1.4 10.240.1.5", None, "10.240.1.128/25", Severity.WARNING),
+        ("10.240.1.4 10.240.1.200", None, "10.240.1.128/25", None),
+        ("10.240.1.200 10.240.1.201", None, "10.240.1.200", None),
+    ],
+    ids=[
+        "two nodes",
+        "a single node reaches itself",
+        "no node yet",
+        "nodes that could not be listed",
+        "the denied half is empty",
+        "one node in the denied half, one outside",
+        "one of two nodes is denied",
+    ],
+)
+def test_severity(nodes: str, count: int | None, denied: str, severity: Severity | None) -> None:
+    """Critical, the check's own severity, where nodes that exist cannot be reached; else a warning."""
+    group = nsg("nodes", rule("deny", 200, destinations=denied))
+    assert fault(snapshot(pool("np", subnet("nodes", A, group), nodes, count=count))).severity is severity
+
+
+def test_a_long_list_of_nodes_is_cut() -> None:
+    """Fifty nodes are named, all are counted."""
+    found = fault(one_subnet(DENY, nodes=" ".join(f"10.240.1.{host}" for host in range(4, 84))))
+    assert len(found.evidence["nodes"]) == 50
+    assert found.evidence["nodeCount"] == 80
+    assert "80 nodes cannot be reached now" in found.detail
+
+
+# --- what cannot be said -------------------------------------------------------------------------
+
+UNKNOWN: list[tuple[str, Snapshot, list[str]]] = [
+    ("no pools", snapshot(), ["no_data"]),
+    (
+        "a tag decides",
+        one_subnet(rule("deny-sql", 150, sources="Sql")),
+        ["unknown_service_tag"],
+    ),
+    (
+        "a tag decides in both directions",
+        one_subnet(
+            rule("deny-sql", 150, sources="Sql"),
+            rule("deny-out", 150, direction="Outbound", destinations="Sql"),
+        ),
+        ["unknown_service_tag", "unknown_service_tag"],
+    ),
+    (
+        "a security group decides",
+        one_subnet(rule("deny-web", 150, sources="", source_groups="/asg/web")),
+        ["unknown_security_group"],
+    ),
+    (
+        "a value that nobody knows decides",
+        one_subnet(rule("odd", 150, "AlwaysDeny")),
+        ["unknown_rule_value"],
+    ),
+    (
+        "the subnet's group could not be read",
+        snapshot(pool("np", subnet("nodes", A, missing("nodes")), TWO_NODES)),
+        ["permission_denied"],
+    ),
+    (
+        "the interface's group could not be read",
+        snapshot(pool("np", subnet("nodes", A), TWO_NODES, nic=missing("nic", "throttled"))),
+        ["throttled"],
+    ),
+    (
+        "a group that guards two subnets is told once",
+        snapshot(
+            pool("a", subnet("a", A, missing("both")), TWO_NODES),
+            pool("b", subnet("b", B, missing("BOTH")), OTHER_NODES),
+        ),
+        ["permission_denied"],
+    ),
+    (
+        "the network of one pool could not be read",
+        snapshot(
+            pool("a", subnet("a", A), TWO_NODES),
+            pool("b", missing("vnet-b", "timeout", "virtualNetworks")),
+        ),
+        ["timeout"],
+    ),
+    (
+        "the machines of one pool could not be read",
+        snapshot(pool("a", subnet("a", A), TWO_NODES, lost=(missing("vmss", "not_found"),))),
+        ["not_found"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"), [case[1:] for case in UNKNOWN], ids=[case[0] for case in UNKNOWN]
+)
+def test_unknown(what: Snapshot, expected: list[str]) -> None:
+    """What could not be looked at, or what decides and cannot be known, with its code."""
+    assert codes(what) == expected
+
+
+def test_a_doubt_names_the_rule_and_the_pool() -> None:
+    """An engineer can find the rule and see what could not be resolved."""
+    [statement] = said(one_subnet(rule("deny-sql", 150, sources="Sql")))
+    assert isinstance(statement, Unknown)
+    assert (
+        statement.reason.resource == f"{network_id('networkSecurityGroups', 'nodes')}/securityRules/deny-sql"
+    )
+    for words in (
+        '"deny-sql"',
+        "priority 150",
+        '"nodes"',
+        "node pool np",
+        'service tag "Sql"',
+        "10.240.1.0/24",
+    ):
+        assert words in statement.reason.message
+
+
+def test_what_is_wrong_is_told_beside_what_is_unknown() -> None:
+    """A group that cannot be read does not hide the fault of another one."""
+    what = snapshot(
+        pool("a", subnet("a", A, nsg("a", DENY)), TWO_NODES),
+        pool("b", subnet("b", B, missing("b")), OTHER_NODES),
+    )
+    kinds = {type(statement) for statement in said(what)}
+    assert kinds == {Fault, Unknown}
+
+
+def test_a_subnet_that_cannot_be_read_leaves_the_others() -> None:
+    """The pools whose place is known are judged among themselves."""
+    what = snapshot(
+        pool("a", subnet("a", A, nsg("a", DENY)), TWO_NODES),
+        pool("b", missing("vnet-b", kind="virtualNetworks")),
+    )
+    [found] = [statement for statement in said(what) if isinstance(statement, Fault)]
+    assert found.evidence["pools"] == ["a"]
+
+
+# --- the same fault is the same finding ----------------------------------------------------------
+
+
+def respell(group: NetworkSecurityGroup | Missing | None) -> NetworkSecurityGroup | Missing | None:
+    """A group whose ids come back in another case."""
+    if not isinstance(group, NetworkSecurityGroup):
+        return group
+    rules = tuple(structs.replace(one, id=one.id.upper()) for one in group.rules)
+    return structs.replace(group, id=group.id.upper(), rules=rules)
+
+
+def respelled(one: NodePool) -> NodePool:
+    """A pool whose groups and subnets come back in another case."""
+    placements = tuple(
+        structs.replace(
+            place,
+            nic_nsg=respell(place.nic_nsg),
+            subnet=structs.replace(place.subnet, id=place.subnet.id.upper(), nsg=respell(place.subnet.nsg)),
+        )
+        for place in one.placements
+        if isinstance(place.subnet, Subnet)
+    )
+    return structs.replace(one, placements=placements)
+
+
+PREFIXES = (A, B, "10.240.1.0/25", "10.240.2.4", "10.240.1.1", "10.0.0.0/8", "*", "Internet", "Sql")
+
+
+@st.composite
+def rules(draw: st.DrawFn, *, names: Sequence[str] = PREFIXES) -> tuple[SecurityRule, ...]:
+    """Up to six rules in both directions, close to what is asked; their names are those of real life."""
+    priorities = draw(st.lists(st.integers(100, 112), min_size=1, max_size=6, unique=True))
+    return tuple(
+        rule(
+            draw(st.sampled_from((f"rule {priority}", f"rule-{priority}", f"o'rule{priority}"))),
+            priority,
+            draw(st.sampled_from(("Deny", "Deny", "Allow"))),
+            direction=draw(st.sampled_from(("Inbound", "Inbound", "Outbound"))),
+            protocol=draw(st.sampled_from(("Tcp", "*"))),
+            sources=draw(st.sampled_from(names)),
+            destinations=draw(st.sampled_from(names)),
+            ports=draw(st.sampled_from(("10250", "*", "10000-10300", "443"))),
+        )
+        for priority in priorities
+    )
+
+
+def clusters(inside: Sequence[SecurityRule], outside: Sequence[SecurityRule], *, shared: bool) -> Snapshot:
+    """Two subnets under one group or under two, three pools, one of them with a group on its interfaces."""
+    first = nsg("first", *inside)
+    second = first if shared else nsg("second", *outside)
+    return snapshot(
+        pool("a", subnet("a", A, first), TWO_NODES),
+        pool("b", subnet("b", B, second), OTHER_NODES, nic=nsg("aks-nsg", *outside, group=NODE_GROUP)),
+        pool("c", subnet("a", A, first), "10.240.1.6"),
+    )
+
+
+def told(statements: Iterable[Statement]) -> set[tuple[str, str, Severity | None]]:
+    """What was said, apart from the order, the case of ids and the wording."""
+    return {
+        ("fault", one.subject, one.severity)
+        if isinstance(one, Fault)
+        else ("unknown", f"{one.reason.code} {(one.reason.resource or '').lower()}", None)
+        for one in statements
+    }
+
+
+@LAW
+@given(rules(), rules(), st.booleans(), st.randoms(use_true_random=False))
+def test_neither_order_nor_case_matters(
+    inside: tuple[SecurityRule, ...],
+    outside: tuple[SecurityRule, ...],
+    shared: bool,
+    random: Random,
+) -> None:
+    """Rules and pools in another order and ids in another case are the same findings."""
+    what = clusters(inside, outside, shared=shared)
+    orders = [list(inside), list(outside)]
+    for order in orders:
+        random.shuffle(order)
+    again = clusters(*orders, shared=shared)
+    pools = [respelled(one) for one in again.pools]
+    random.shuffle(pools)
+    assert told(check(structs.replace(again, pools=tuple(pools)))) == told(check(what))
+
+
+# --- what it recommends --------------------------------------------------------------------------
+
+Options = dict[str, list[str]]
+
+
+def parse(command: str) -> tuple[str, Options]:
+    """An `az network nsg rule …` command as a shell would take it apart: what it does, and its options."""
+    words = shlex.split(command)
+    assert words[:4] == ["az", "network", "nsg", "rule"]
+    options: Options = {}
+    for word in words[5:]:
+        if word.startswith("--"):
+            assert word not in options
+            options[word] = []
+        else:
+            options[list(options)[-1]].append(word)
+    assert all(options.values())
+    return words[4], options
+
+
+def apply(command: str, group: NetworkSecurityGroup) -> NetworkSecurityGroup:
+    """The group after a command, as Azure would have it; a number that is taken is refused."""
+    verb, options = parse(command)
+    named = dict(zip(("subscription", "group", "nsg"), (options.pop(name)[0] for name in PLACE), strict=True))
+    assert named == {"subscription": SUBSCRIPTION, "group": group.id.split("/")[4], "nsg": group.name}
+    [name] = options.pop("--name")
+    known = {one.name.lower(): one for one in group.rules}
+    if verb == "delete":
+        assert not options
+        assert name.lower() in known
+        return structs.replace(group, rules=tuple(one for one in group.rules if one.name != name))
+    if verb == "update":
+        assert list(options) == ["--priority"]
+        changed = structs.replace(known[name.lower()], priority=int(options["--priority"][0]))
+    else:
+        assert verb == "create"
+        assert set(options) == set(CREATE)
+        changed = rule(
+            name,
+            int(options["--priority"][0]),
+            options["--access"][0],
+            direction=options["--direction"][0],
+            protocol=options["--protocol"][0],
+            sources=" ".join(options["--source-address-prefixes"]),
+            source_ports=" ".join(options["--source-port-ranges"]),
+            destinations=" ".join(options["--destination-address-prefixes"]),
+            ports=" ".join(options["--destination-port-ranges"]),
+        )
+        changed = structs.replace(changed, id=f"{group.id}/securityRules/{name}")
+    others = tuple(one for one in group.rules if one.name.lower() != name.lower())
+    assert 100 <= changed.priority <= 4096
+    assert (changed.direction.lower(), changed.priority) not in {
+        (one.direction.lower(), one.priority) for one in others
+    }
+    return structs.replace(group, rules=(*others, changed))
+
+
+PLACE = ("--subscription", "--resource-group", "--nsg-name")
+CREATE = (
+    "--priority",
+    "--direction",
+    "--access",
+    "--protocol",
+    "--source-address-prefixes",
+    "--source-port-ranges",
+    "--destination-address-prefixes",
+    "--destination-port-ranges",
+)
+
+
+def mended(what: Snapshot, commands: Iterable[str]) -> Snapshot:
+    """The cluster after some commands, each on the group that it names."""
+
+    def after(group: NetworkSecurityGroup | Missing | None) -> NetworkSecurityGroup | Missing | None:
+        if not isinstance(group, NetworkSecurityGroup):
+            return group
+        for command in commands:
+            if parse(command)[1]["--nsg-name"] == [group.name]:
+                group = apply(command, group)
+        return group
+
+    pools = [
+        structs.replace(
+            one,
+            placements=tuple(
+                structs.replace(
+                    place,
+                    nic_nsg=after(place.nic_nsg),
+                    subnet=structs.replace(place.subnet, nsg=after(place.subnet.nsg)),
+                )
+                for place in one.placements
+                if isinstance(place.subnet, Subnet)
+            ),
+        )
+        for one in what.pools
+    ]
+    return structs.replace(what, pools=tuple(pools))
+
+
+def subjects(what: Snapshot) -> set[str]:
+    """What is wrong, by subject."""
+    return {one.subject for one in said(what) if isinstance(one, Fault)}
+
+
+@LAW
+@given(rules(), rules(), st.booleans())
+def test_every_way_to_mend_a_fault_mends_it(
+    inside: tuple[SecurityRule, ...], outside: tuple[SecurityRule, ...], shared: bool
+) -> None:
+    """After the commands of any one recommendation the rule no longer denies anything, and none is new."""
+    what = clusters(inside, outside, shared=shared)
+    for one in said(what):
+        if isinstance(one, Fault):
+            assert any(way.commands for way in one.remediation)
+            for way in (way for way in one.remediation if way.commands):
+                after = subjects(mended(what, way.commands))
+                assert one.subject not in after
+                if "--access" in way.commands[-1]:
+                    assert after <= subjects(what)
+
+
+@LAW
+@given(rules(names=PREFIXES[:-1]), rules(names=PREFIXES[:-1]), st.booleans())
+def test_mending_fault_by_fault_comes_to_an_end(
+    inside: tuple[SecurityRule, ...], outside: tuple[SecurityRule, ...], shared: bool
+) -> None:
+    """Somebody who always follows the first recommendation of the first finding ends with none."""
+    what = clusters(inside, outside, shared=shared)
+    for _ in range(30):
+        found = faults(what)
+        if not found:
+            break
+        what = mended(what, found[0].remediation[0].commands)
+    assert said(what) == []
+
+
+@LAW
+@given(rules(names=PREFIXES[:-1]), rules(names=PREFIXES[:-1]), st.booleans())
+def test_mending_all_faults_at_once_works(
+    inside: tuple[SecurityRule, ...], outside: tuple[SecurityRule, ...], shared: bool
+) -> None:
+    """Whoever follows the first recommendation of every finding of one scan is rid of all of them."""
+    what = clusters(inside, outside, shared=shared)
+    commands = dict.fromkeys(command for one in faults(what) for command in one.remediation[0].commands)
+    assert not subjects(mended(what, commands)) & subjects(what)
+
+
+def test_two_rules_that_deny_different_ways_are_both_mended() -> None:
+    """What is recommended for one of them does not undo what is recommended for the other."""
+    both = nsg(
+        "both",
+        rule("deny-a-to-b", 200, sources=A, destinations=B),
+        rule("deny-b-to-a", 300, sources=B, destinations=A),
+    )
+    what = two_subnets(both, both)
+    found = faults(what)
+    assert len(found) == 2
+    assert (
+        subjects(mended(what, [command for one in found for command in one.remediation[0].commands])) == set()
+    )
+
+
+def creation(ways: Iterable[Remediation]) -> Options:
+    """The options of the one rule that is recommended to be made."""
+    [made] = [options for way in ways for verb, options in map(parse, way.commands) if verb == "create"]
+    return made
+
+
+def test_the_command_is_complete() -> None:
+    """Real names, prefixes of the subnets, a free priority above the deny: nothing left to fill in."""
+    found = fault(two_subnets(None, nsg("b", DENY)))
+    allow, remove = found.remediation
+    assert [parse(command) for command in allow.commands] == [
+        (
+            "create",
+            {
+                "--subscription": [SUBSCRIPTION],
+                "--resource-group": [NETWORK_GROUP],
+                "--nsg-name": ["b"],
+                "--name": ["AllowKubeletInbound"],
+                "--priority": ["199"],
+                "--direction": ["Inbound"],
+                "--access": ["Allow"],
+                "--protocol": ["Tcp"],
+                "--source-address-prefixes": [A, B],
+                "--source-port-ranges": ["*"],
+                "--destination-address-prefixes": [B],
+                "--destination-port-ranges": ["10250"],
+            },
+        )
+    ]
+    assert [parse(command)[0] for command in remove.commands] == ["delete"]
+    assert parse(remove.commands[0])[1]["--name"] == ["deny-kubelet"]
+    assert (allow.docs or "").startswith("https://learn.microsoft.com/")
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("deny all; reboot", "nodes"), ("o'deny", "nsg $(id)"), ("deny-*", "nodes`x`"), ("déni", "nœuds")],
+)
+def test_names_are_quoted_for_a_shell(name: str, group: str) -> None:
+    """Whatever a rule or a group is called is one word of the command, and nothing of it is run."""
+    what = snapshot(pool("np", subnet("nodes", A, nsg(group, rule(name, 200))), TWO_NODES))
+    for way in fault(what).remediation:
+        for command in way.commands:
+            options = parse(command)[1]
+            assert options["--nsg-name"] == [group]
+            assert options["--name"] in (["AllowKubeletInbound"], [name])
+
+
+@LAW
+@given(rules(names=PREFIXES[:-1]))
+def test_the_priority_is_free_and_above_the_deny(inside: tuple[SecurityRule, ...]) -> None:
+    """While a lower number is free: the highest one, below that of every rule that nodes can feel."""
+    what = one_subnet(*inside)
+    found = faults(what)
+    for direction in Direction:
+        own = [one for one in found if one.evidence["rule"]["direction"] == direction]
+        if not own:
+            continue
+        first = min(one.evidence["rule"]["priority"] for one in own)
+        expected = free_priority(nsg("nodes", *inside), direction, first)
+        for one in own:
+            priority = int(creation(one.remediation)["--priority"][0])
+            assert priority == (first if expected is None else expected)
+
+
+def test_a_deny_that_nobody_feels_does_not_push_the_allow_up() -> None:
+    """A rule about the gateway alone breaks nothing and needs no rule above it."""
+    what = one_subnet(rule("deny-gateway", 100, sources="10.240.1.1"), DENY)
+    allow = fault(what).remediation[0]
+    assert [parse(command)[0] for command in allow.commands] == ["create"]
+    assert parse(allow.commands[0])[1]["--priority"] == ["199"]
+
+
+def test_where_no_lower_priority_is_free_the_deny_moves() -> None:
+    """A deny at 100 makes room, to the next number that is free, and the allow takes its place."""
+    what = one_subnet(rule("deny", 100), rule("web", 101, "Allow", ports="443"))
+    allow = fault(what).remediation[0]
+    (update, moved), (create, made) = map(parse, allow.commands)
+    assert (update, moved["--name"], moved["--priority"]) == ("update", ["deny"], ["102"])
+    assert (create, made["--priority"]) == ("create", ["100"])
+    assert said(mended(what, allow.commands)) == []
+
+
+@pytest.mark.parametrize("last", [4096, 4095])
+def test_where_no_priority_is_free_at_all_it_says_so(last: int) -> None:
+    """With every number from the deny's up taken there is nothing to move; removing still works."""
+    full = [
+        rule("deny", 100),
+        *(rule(f"web-{number}", number, "Allow", ports="443") for number in range(101, last + 1)),
+    ]
+    what = one_subnet(*full)
+    allow, remove = fault(what).remediation
+    if last == 4096:
+        assert allow.commands == ()
+        assert "No priority is free" in allow.summary
+    else:
+        assert said(mended(what, allow.commands)) == []
+    assert said(mended(what, remove.commands)) == []
+
+
+def test_azures_own_deny_cannot_be_removed() -> None:
+    """For a default rule there is the allow alone, at the highest number of custom rules."""
+    what = snapshot(
+        pool("a", subnet("a", A, space=A), TWO_NODES),
+        pool("b", subnet("b", B, nsg("b", OUT), space=B), OTHER_NODES),
+    )
+    found = fault(what)
+    assert len(found.remediation) == 1
+    assert creation(found.remediation)["--priority"] == ["4096"]
+    assert said(mended(what, found.remediation[0].commands)) == []
+
+
+def test_a_name_that_is_taken_is_not_overwritten() -> None:
+    """`create` over an existing rule would replace it."""
+    what = one_subnet(DENY, rule("allowkubeletinbound", 300, "Allow", ports="443"))
+    allow = fault(what).remediation[0]
+    assert creation([allow])["--name"] != ["allowkubeletinbound"]
+    after = mended(what, allow.commands)
+    assert said(after) == []
+    place = after.pools[0].placements[0]
+    assert isinstance(place.subnet, Subnet)
+    assert isinstance(place.subnet.nsg, NetworkSecurityGroup)
+    assert {one.name for one in place.subnet.nsg.rules} > {"allowkubeletinbound", "deny-kubelet"}
+
+
+@pytest.mark.parametrize(
+    ("group", "on_interface", "verbs"),
+    [
+        (NODE_GROUP, True, ["delete", "create"]),
+        (NODE_GROUP.lower(), True, ["delete", "create"]),
+        (NODE_GROUP, False, ["create", "delete"]),
+        (NETWORK_GROUP, True, ["create", "delete"]),
+        (NETWORK_GROUP, False, ["create", "delete"]),
+    ],
+)
+def test_on_the_group_that_aks_manages_removing_comes_first(
+    group: str,
+    on_interface: bool,
+    verbs: list[str],
+) -> None:
+    """AKS does not support rules of one's own on the interface-level group in its node resource group."""
+    own = nsg("aks-agentpool-12345678-nsg", DENY, group=group)
+    what = snapshot(
+        pool(
+            "np",
+            subnet("nodes", A, None if on_interface else own),
+            TWO_NODES,
+            nic=own if on_interface else None,
+        )
+    )
+    ways = fault(what).remediation
+    assert [parse(way.commands[0])[0] for way in ways] == verbs
+    assert ("AKS manages this group" in "".join(way.summary for way in ways)) is (verbs[0] == "delete")
