@@ -572,6 +572,9 @@ def apply(command: str, group: NetworkSecurityGroup) -> NetworkSecurityGroup:
             ports=" ".join(options["--destination-port-ranges"]),
         )
         changed = structs.replace(changed, id=f"{group.id}/securityRules/{name}")
+        # ResourceCannotContainAddressPrefixesFromDifferentAddressFamilies
+        # (https://github.com/hashicorp/terraform-provider-azurerm/issues/12534)
+        assert len({":" in prefix for prefix in (*changed.sources, *changed.destinations)}) == 1
     others = tuple(one for one in group.rules if one.name.lower() != name.lower())
     assert 100 <= changed.priority <= 4096
     assert (changed.direction.lower(), changed.priority) not in {
@@ -717,6 +720,16 @@ def test_the_command_is_complete() -> None:
     assert [parse(command)[0] for command in remove.commands] == ["delete"]
     assert parse(remove.commands[0])[1]["--name"] == ["deny-kubelet"]
     assert (allow.docs or "").startswith("https://learn.microsoft.com/")
+
+
+@pytest.mark.parametrize("denied", ["*", "10.0.0.0/8", "fd00::/8"])
+def test_a_dual_stack_cluster_gets_a_rule_for_each_family(denied: str) -> None:
+    """Azure refuses a rule with prefixes of both families; what is recommended it takes, and that helps."""
+    group = nsg("nodes", rule("deny", 200, sources=denied))
+    nodes = "10.240.1.4,fd00:10::4 10.240.1.5,fd00:10::5"
+    what = snapshot(pool("np", subnet("nodes", f"{A} fd00:10::/64", group), nodes))
+    allow = fault(what).remediation[0]
+    assert said(mended(what, allow.commands)) == []
 
 
 @pytest.mark.parametrize(

@@ -461,6 +461,16 @@ def test_every_app_setting_is_in_the_manual(name: str) -> None:
     assert f"| `{name}` |" in DOCUMENT
 
 
+def test_defaults_in_the_manual_are_those_of_the_parameters() -> None:
+    """In the table of azd variables, for each that has a plain value."""
+    mapped = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
+    plain = {name: parameter(name)[0] for name in mapped if isinstance(parameter(name)[0], (str, int))}
+    assert "scanSchedule" in plain
+    for name, default in plain.items():
+        shown = f"`{default}`" if default != "" else "none"
+        assert f"| `{mapped[name]['value'][2:-1]}` | {shown} |" in DOCUMENT, name
+
+
 @pytest.mark.parametrize("action", role_actions())
 def test_every_right_is_in_the_manual(action: str) -> None:
     """With what it is for."""

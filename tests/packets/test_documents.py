@@ -186,8 +186,22 @@ def test_rules_that_are_no_objects_are_named(document: dict[str, Any]) -> None:
         read_nsg(document)
 
 
-@pytest.mark.parametrize("group", [None, "web-asg", 1])
-def test_groups_that_are_no_objects_are_named(group: object) -> None:
-    """The same of application security groups."""
-    with pytest.raises(ValueError, match="sourceApplicationSecurityGroups"):
-        read_nsg(one_rule(priority=100, sourceApplicationSecurityGroups=[group]))
+@pytest.mark.parametrize(
+    "document",
+    [
+        one_rule(priority=100, sourceApplicationSecurityGroups="web-asg"),
+        one_rule(priority=100, sourceAddressPrefixes="10.0.0.0/8"),
+        one_rule(priority=100, destinationPortRanges={"from": 1}),
+    ],
+)
+def test_fields_that_are_no_lists_are_named(document: dict[str, Any]) -> None:
+    """A text where a list belongs is not taken letter by letter."""
+    with pytest.raises(ValueError, match=r"^(source|destination)\w+ is no list$"):
+        read_nsg(document)
+
+
+@pytest.mark.parametrize("group", [None, "web-asg", 1, {}, {"id": None}])
+def test_groups_without_an_id_are_not_dropped(group: object) -> None:
+    """A group that nobody can name is still a group whose members are not known."""
+    [rule] = read_nsg(one_rule(priority=100, sourceApplicationSecurityGroups=[group])).rules
+    assert len(rule.source_groups) == 1
