@@ -73,6 +73,8 @@ def test_every_binding(schemas: dict[str, Any]) -> None:
             for name in ("direction", "authLevel"):
                 if name in binding:
                     binding[name] = binding[name].lower()
+            if "methods" in binding:
+                binding["methods"] = [method.lower() for method in binding["methods"]]
             # The schema knows no %SETTING%: the host puts in the setting's value.
             if "schedule" in binding:
                 binding["schedule"] = settings[binding["schedule"].strip("%")]

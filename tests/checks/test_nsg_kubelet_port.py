@@ -139,6 +139,25 @@ HEALTHY: list[tuple[str, Snapshot]] = [
         one_subnet(rule("deny", 200, sources="fd00::/8", destinations="fd00::/8")),
     ),
     (
+        "a dual-stack cluster with an allow for each family, the only way that Azure takes it",
+        snapshot(
+            pool(
+                "np",
+                subnet(
+                    "nodes",
+                    f"{A} fd00:10::/64",
+                    nsg(
+                        "nodes",
+                        DENY,
+                        rule("allow-4", 100, "Allow", sources=A, destinations=A),
+                        rule("allow-6", 101, "Allow", sources="fd00:10::/64", destinations="fd00:10::/64"),
+                    ),
+                ),
+                "10.240.1.4,fd00:10::4 10.240.1.5,fd00:10::5",
+            )
+        ),
+    ),
+    (
         "a deny of all IPv6 in a cluster that has none",
         one_subnet(rule("deny", 200, sources="::/0", destinations="::/0")),
     ),
