@@ -45,7 +45,17 @@ from facts.snapshot import (
     Snapshot,
     Subnet,
 )
-from packets.addresses import EVERY_PORT, IntervalSet, assignable, parse_prefixes, to_prefixes, union
+from packets.addresses import (
+    EVERY_PORT,
+    IPV4,
+    IPV6,
+    IntervalSet,
+    assignable,
+    parse_prefix,
+    parse_prefixes,
+    to_prefixes,
+    union,
+)
 from packets.nsg import Box, Decision, Question, Tags, evaluate, free_priority
 
 ID = "nsg-kubelet-port"
@@ -151,7 +161,13 @@ def _judge(cluster: Cluster, layer: _Layer, places: list[_Place]) -> Iterator[St
     for place, level in layer.places:
         subnet = resource_id.key(place.subnet.id)
         if subnet not in asked:
-            asked[subnet] = evaluate(layer.nsg, _question(layer.direction, place, everyone), _tags(place))
+            asked[subnet] = tuple(
+                decision
+                for family in (IPV4, IPV6)
+                for decision in evaluate(
+                    layer.nsg, _question(layer.direction, place, everyone, family), _tags(place)
+                )
+            )
         for decision in asked[subnet]:
             if decision.verdict == "denied":
                 block = blocks.setdefault(
@@ -176,15 +192,16 @@ def _judge(cluster: Cluster, layer: _Layer, places: list[_Place]) -> Iterator[St
         yield Unknown(reason=_doubt(layer, decision, pools))
 
 
-def _question(direction: Direction, place: _Place, everyone: IntervalSet) -> Question:
+def _question(direction: Direction, place: _Place, everyone: IntervalSet, family: IntervalSet) -> Question:
+    """The traffic between a place and everyone, of one address family: no packet is of both."""
     inbound = direction is Direction.INBOUND
     return Question(
         direction=direction,
         protocol="tcp",
         packets=Box(
-            everyone if inbound else place.addresses,
+            (everyone if inbound else place.addresses) & family,
             EVERY_PORT,
-            place.addresses if inbound else everyone,
+            (place.addresses if inbound else everyone) & family,
             IntervalSet(((KUBELET, KUBELET),)),
         ),
     )
@@ -348,81 +365,100 @@ def _group(layer: _Layer) -> list[str]:
 
 
 def _allow(layer: _Layer, blocks: list[_Block], places: list[_Place]) -> Remediation:
-    """The one rule that lets the nodes reach each other, above every rule of its group that denies it."""
-    commands = []
-    group = _group(layer)
+    """The rules that let the nodes reach each other, above every rule of their group that denies it.
+
+    One for each address family that is blocked: Azure refuses a rule that mixes them.
+    """
     ceiling = min(block.rule.priority for block in blocks)
-    priority = free_priority(layer.nsg, layer.direction, ceiling)
+    families = [
+        (suffix, family)
+        for suffix, family in (("", IPV4), ("IPv6", IPV6))
+        if any(box.sources & family for block in blocks for pair in block.pairs.values() for box in pair)
+    ]
     summary = f"Allow TCP {KUBELET} between the node subnets, above the rule that denies it."
-    if priority is None:
-        # Nothing is free above the deny: it has to make room itself.
-        taken = {
-            rule.priority for rule in layer.nsg.rules if rule.direction.lower() == layer.direction.lower()
-        }
-        lower = next((number for number in range(ceiling + 1, 4097) if number not in taken), None)
-        moved = next(
-            rule
+    commands = []
+    free = _free(layer, ceiling, len(families))
+    if len(free) < len(families):
+        # Too little is free above the deny: it has to make room itself.
+        same_way = {
+            rule.priority: rule
             for rule in layer.nsg.rules
-            if rule.direction.lower() == layer.direction.lower() and rule.priority == ceiling
-        )
-        if lower is None:
+            if rule.direction.lower() == layer.direction.lower()
+        }
+        lower = next((number for number in range(ceiling + 1, 4097) if number not in same_way), None)
+        free = [ceiling, *free]
+        if lower is None or len(free) < len(families):
             return Remediation(
                 summary=(
                     f"Allow TCP {KUBELET} between the node subnets. "
-                    f'No priority is free in "{layer.nsg.name}": remove a rule first.'
+                    f"{'Too few priorities are' if free[1:] else 'No priority is'} free in "
+                    f'"{layer.nsg.name}": remove a rule first.'
                 ),
                 docs=DOCS,
             )
-        commands.append(
-            _az("network nsg rule update", [*group, "--name", moved.name, "--priority", str(lower)])
-        )
+        moved = same_way[ceiling]
         summary += f' No lower number is free, so "{moved.name}" moves to {lower} first.'
-        priority = ceiling
-    sources, destinations = _subnets(blocks, places)
-    names = {rule.name.lower() for rule in layer.nsg.rules}
-    name = f"AllowKubelet{layer.direction}"
-    if name.lower() in names:
-        name = f"{name}{priority}"
-    commands.append(
-        _az(
-            "network nsg rule create",
-            [
-                *group,
-                "--name",
-                name,
-                "--priority",
-                str(priority),
-                "--direction",
-                layer.direction,
-                "--access",
-                "Allow",
-                "--protocol",
-                "Tcp",
-                "--source-address-prefixes",
-                *sources,
-                "--source-port-ranges",
-                "*",
-                "--destination-address-prefixes",
-                *destinations,
-                "--destination-port-ranges",
-                str(KUBELET),
-            ],
+        commands.append(
+            _az(
+                "network nsg rule update",
+                [*_group(layer), "--name", moved.name, "--priority", str(lower)],
+            )
         )
-    )
+    names = {rule.name.lower() for rule in layer.nsg.rules}
+    for (suffix, family), priority in zip(families, free, strict=False):
+        name = f"AllowKubelet{layer.direction}{suffix}"
+        if name.lower() in names:
+            name = f"{name}{priority}"
+        commands.append(_create(layer, name, priority, *_subnets(blocks, places, family)))
     return Remediation(summary=summary, commands=tuple(commands), docs=DOCS)
 
 
-def _subnets(blocks: list[_Block], places: list[_Place]) -> tuple[list[str], list[str]]:
-    """The prefixes of the subnets at both ends of what is blocked."""
+def _free(layer: _Layer, below: int, wanted: int) -> list[int]:
+    """Free priority numbers under one, highest first: as many as are wanted, or all there are."""
+    free: list[int] = []
+    while len(free) < wanted and (number := free_priority(layer.nsg, layer.direction, below)) is not None:
+        free.append(number)
+        below = number
+    return free
+
+
+def _create(layer: _Layer, name: str, priority: int, sources: list[str], destinations: list[str]) -> str:
+    """The command that makes one allow rule."""
+    return _az(
+        "network nsg rule create",
+        [
+            *_group(layer),
+            *("--name", name),
+            *("--priority", str(priority)),
+            *("--direction", layer.direction),
+            *("--access", "Allow"),
+            *("--protocol", "Tcp"),
+            *("--source-address-prefixes", *sources),
+            *("--source-port-ranges", "*"),
+            *("--destination-address-prefixes", *destinations),
+            *("--destination-port-ranges", str(KUBELET)),
+        ],
+    )
+
+
+def _subnets(blocks: list[_Block], places: list[_Place], family: IntervalSet) -> tuple[list[str], list[str]]:
+    """The prefixes of one family of the subnets at both ends of what is blocked."""
     pairs = [pair for block in blocks for pair in block.pairs]
     froms, tos = {source for source, _ in pairs}, {destination for _, destination in pairs}
-    sources = {
-        prefix: None for place in places if place.pool.name in froms for prefix in place.subnet.prefixes
-    }
-    destinations = {
-        prefix: None for place in places if place.pool.name in tos for prefix in place.subnet.prefixes
-    }
-    return list(sources), list(destinations)
+    return _prefixes(froms, places, family), _prefixes(tos, places, family)
+
+
+def _prefixes(pools: set[str], places: list[_Place], family: IntervalSet) -> list[str]:
+    """The subnet prefixes of some pools, each once."""
+    return list(
+        dict.fromkeys(
+            prefix
+            for place in places
+            if place.pool.name in pools
+            for prefix in place.subnet.prefixes
+            if parse_prefix(prefix) & family
+        )
+    )
 
 
 def _az(command: str, arguments: list[str]) -> str:

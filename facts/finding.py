@@ -136,7 +136,7 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     opened_at: str
     """When it was last opened: `first_seen`, unless it was resolved in between."""
     resolution: str | None = None
-    """Why it is resolved: `passed`, `cluster_deleted`."""
+    """Why it is resolved: `passed`, `cluster_deleted`, `not_watched`."""
     unconfirmed: Reason | None = None
     """Set while the finding is open and the last scan could not tell whether it still holds."""
 

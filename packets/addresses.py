@@ -84,6 +84,8 @@ class IntervalSet(Struct, frozen=True):
 
 NOTHING = IntervalSet()
 EVERY_ADDRESS = IntervalSet(((0, _END),))
+IPV4 = IntervalSet(((0, _V6 - 1),))
+IPV6 = IntervalSet(((_V6, _END),))
 EVERY_PORT = IntervalSet(((0, 65535),))
 
 

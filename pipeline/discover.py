@@ -28,6 +28,8 @@ class Discovered(Struct, frozen=True):
     """The clusters to scan, and what stood in the way of finding more."""
 
     cluster_ids: tuple[str, ...]
+    unwatched: tuple[str, ...]
+    """Clusters that are known from before and whose subscription the settings no longer name."""
     problems: tuple[Reason, ...]
 
 
@@ -43,11 +45,16 @@ async def discover(clients: Clients, inventory: Inventory, store: Store) -> Disc
             problems.append(listed.reason)
         else:
             found.update({key: managed.cluster.ref.id for key, managed in listed.items()})
+    watched = clients.settings.subscription_ids
+    unwatched = []
     for cluster_id in known:
-        found.setdefault(resource_id.key(cluster_id), cluster_id)
+        if watched and resource_id.parse(cluster_id).subscription_id.lower() not in watched:
+            unwatched.append(cluster_id)
+        else:
+            found.setdefault(resource_id.key(cluster_id), cluster_id)
     if not found and problems and all(problem.code in TRANSIENT for problem in problems):
         raise DiscoveryError("; ".join(problem.message for problem in problems))
-    return Discovered(tuple(found[key] for key in sorted(found)), tuple(problems))
+    return Discovered(tuple(found[key] for key in sorted(found)), tuple(unwatched), tuple(problems))
 
 
 async def known_clusters(store: Store) -> list[str]:

@@ -22,7 +22,7 @@ class Transition(Struct, frozen=True, kw_only=True, rename="camel"):
     """UTC, ISO 8601."""
     status: Status
     reason: str
-    """`failed`, `passed`, `cluster_deleted`."""
+    """`failed`, `passed`, `cluster_deleted`, `not_watched`."""
     scan_id: str
     title: str
 
@@ -75,11 +75,16 @@ def advance(
 
 
 def retire(
-    open_before: Mapping[str, Finding], transitions: Mapping[str, int], *, now: str, scan_id: str
+    open_before: Mapping[str, Finding],
+    transitions: Mapping[str, int],
+    *,
+    now: str,
+    scan_id: str,
+    reason: str = "cluster_deleted",
 ) -> tuple[Change, ...]:
-    """Resolve everything that is open on a cluster that was deleted."""
+    """Resolve everything that is open on a cluster that is watched no more."""
     return tuple(
-        _resolve(finding, transitions.get(finding.id, 0), reason="cluster_deleted", now=now, scan_id=scan_id)
+        _resolve(finding, transitions.get(finding.id, 0), reason=reason, now=now, scan_id=scan_id)
         for finding in open_before.values()
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from msgspec import structs
 
@@ -86,27 +87,36 @@ async def record(
     raise Conflict(f"cluster {key} kept changing")
 
 
-async def record_deleted(store: Store, message: ClusterScan, *, now: datetime) -> None:
-    """Retire a cluster that is gone: its open findings are resolved, its state says so."""
+async def record_retired(
+    store: Store, message: ClusterScan, *, status: Literal["deleted", "unwatched"], now: datetime
+) -> None:
+    """Retire a cluster that is gone, or that the settings leave out: its open findings are resolved."""
     key = cluster_key(message.cluster_id)
     at = timestamp(now)
+    reason = "cluster_deleted" if status == "deleted" else "not_watched"
     for _ in range(_TRIES):
         before = await store.cluster(key)
         if before is None or is_done(before, message):
             return
         open_before = await store.open_findings(key)
-        changes = retire(_values(open_before), _transitions(open_before), now=at, scan_id=message.scan_id)
+        changes = retire(
+            _values(open_before),
+            _transitions(open_before),
+            now=at,
+            scan_id=message.scan_id,
+            reason=reason,
+        )
         state = structs.replace(
             before.value,
-            status="deleted",
-            deleted_at=before.value.deleted_at or at,
+            status=status,
+            retired_at=before.value.retired_at or at,
             last_scan=LastScan(id=message.scan_id, at=at, reason=message.reason, duration="PT0S"),
         )
         try:
             await store.commit(changes, open_before, state, before, _remember(before, message))
         except Conflict:
             continue
-        telemetry.log.info("cluster is deleted: %d findings resolved", len(changes))
+        telemetry.log.info("cluster is retired (%s): %d findings resolved", status, len(changes))
         return
     raise Conflict(f"cluster {key} kept changing")
 

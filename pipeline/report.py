@@ -47,7 +47,7 @@ class ClustersQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     subscription: Text = ""
     outcome: Outcome | None = None
-    status: Literal["active", "deleted", "all"] = "active"
+    status: Literal["active", "deleted", "unwatched", "all"] = "active"
     limit: Limit = 100
     cursor: str = ""
 

@@ -1,7 +1,7 @@
 """Forget what is older than the retention says, a bounded piece at a time.
 
 What is deleted: resolved findings with their history, transitions of findings that live
-on, deleted clusters, and what was known of scans. Open findings are never touched.
+on, retired clusters, and what was known of scans. Open findings are never touched.
 """
 
 from datetime import datetime, timedelta
@@ -45,7 +45,7 @@ async def _prune(store: Store, cutoff: datetime, scans_cutoff: datetime) -> dict
         ),
         "transitions": await _delete(store.fleet, fleet.format("history") + "At lt @cutoff", old),
         "clusters": await _delete(
-            store.fleet, fleet.format("cluster") + "Status eq 'deleted' and LastScanAt lt @cutoff", old
+            store.fleet, fleet.format("cluster") + "Status ne 'active' and LastScanAt lt @cutoff", old
         ),
         "scans": await _delete(store.scans, "PartitionKey eq 'scan' and Timestamp lt @cutoff", old),
         "alerts": await _delete(store.scans, "PartitionKey eq 'alert' and Timestamp lt @cutoff", old),

@@ -11,7 +11,7 @@ from pipeline.collect import Deleted, collect
 from pipeline.collect.inventory import of_scan
 from pipeline.discover import discover
 from pipeline.errors import TRANSIENT
-from pipeline.record import is_done, record, record_deleted, utc_now
+from pipeline.record import is_done, record, record_retired, utc_now
 from pipeline.run import cluster_key, examine, unknown_throughout
 from pipeline.scans import ClusterScan, MessageError, ScanRequest, Summary
 from pipeline.store import Store
@@ -43,6 +43,11 @@ async def start(body: str) -> list[str]:
             store, _summary(message, total=len(found.cluster_ids), problems=found.problems)
         )
         telemetry.log.info("found %d clusters to scan", len(found.cluster_ids))
+        for cluster_id in found.unwatched:
+            left_out = ClusterScan(
+                schema=scans.SCHEMA, scan_id=message.scan_id, cluster_id=cluster_id, reason=message.reason
+            )
+            await record_retired(store, left_out, status="unwatched", now=utc_now())
         messages = scans.cluster_messages(
             found.cluster_ids, scan_id=message.scan_id, reason=message.reason, probes=message.probes
         )
@@ -125,7 +130,7 @@ async def _scan(azure: clients.Clients, store: Store, message: ClusterScan, key:
     began = utc_now()
     seen = await collect(of_scan(azure, message.scan_id), message.cluster_id)
     if isinstance(seen, Deleted):
-        await record_deleted(store, message, now=utc_now())
+        await record_retired(store, message, status="deleted", now=utc_now())
         await scans.mark(store, message, key, failed=False, unknown=False)
         return
     if isinstance(seen, Missing):

@@ -29,7 +29,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     arm_endpoint: str = PUBLIC_CLOUD
     retention_days: int = 90
     scan_timeout_seconds: int = 240
-    """How long one cluster's scan may take before it is given back to the queue."""
+    """How long one cluster's scan may take before it is given back to the queue; 540 at the most,
+    since at 600 s the host ends the worker (`functionTimeout` in host.json)."""
     storage: Mapping[str, str]
     """The settings that begin with `AzureWebJobsStorage`."""
     otlp_endpoint: str = ""
@@ -50,7 +51,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         subscription_ids=_subscriptions(env.get("AZURE_SUBSCRIPTION_IDS", "")),
         arm_endpoint=_endpoint(env.get("ARM_ENDPOINT") or PUBLIC_CLOUD),
         retention_days=_number(env, "RETENTION_DAYS", 90, 1, 3650),
-        scan_timeout_seconds=_number(env, "SCAN_TIMEOUT_SECONDS", 240, 10, 1500),
+        scan_timeout_seconds=_number(env, "SCAN_TIMEOUT_SECONDS", 240, 10, 540),
         storage={name: value for name, value in env.items() if name.startswith("AzureWebJobsStorage")},
         otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
     )

@@ -86,13 +86,14 @@ class ClusterState(Struct, frozen=True, kw_only=True, rename="camel"):
     cluster: ClusterRef
     node_resource_group: str = ""
     kubernetes_version: str = ""
-    status: Literal["active", "deleted"] = "active"
+    status: Literal["active", "deleted", "unwatched"] = "active"
     outcome: Outcome
     """The gravest of its checks' outcomes: fail, unknown, pass, not_applicable."""
     checks: tuple[CheckState, ...]
     last_scan: LastScan
     first_seen: str
-    deleted_at: str | None = None
+    retired_at: str | None = None
+    """When it was found to be deleted, or its subscription no longer watched."""
 
 
 class Stored[T](Struct, frozen=True):

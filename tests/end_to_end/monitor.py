@@ -80,25 +80,36 @@ class Monitor:
         with contextlib.ExitStack() as stack:
             self.azurite = stack.enter_context(running_azurite(self.directory / "azurite"))
             self.azure = stack.enter_context(RunningSimulator(self._fleet, *self._options))
-            self.host = stack.enter_context(
-                RunningHost(
-                    app,
-                    "--enable-auth",
-                    *("--key", KEY),
-                    *("--state-dir", str(self.directory / "state")),
-                    env={
-                        "AzureWebJobsStorage": self.azurite.connection_string,
-                        "SCAN_SCHEDULE": NEVER,
-                        **self.azure.identity_env(),
-                        **self._env,
-                    },
-                )
-            )
+            self.host = stack.enter_context(self._host())
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._stack.__exit__(*raised)  # type: ignore[arg-type]
+
+    def _host(self, **settings: str) -> RunningHost:
+        return RunningHost(
+            self.directory / "app",
+            "--enable-auth",
+            *("--key", KEY),
+            *("--state-dir", str(self.directory / "state")),
+            env=self.environment | settings,
+        )
+
+    def restart(self, **settings: str) -> None:
+        """Start the host anew, with other app settings."""
+        self.host.stop()
+        self.host = self._stack.enter_context(self._host(**settings))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The app settings of the host."""
+        return {
+            "AzureWebJobsStorage": self.azurite.connection_string,
+            "SCAN_SCHEDULE": NEVER,
+            **self.azure.identity_env(),
+            **self._env,
+        }
 
     # --- asking -------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Findings open, stay open while nobody can look, and resolve only when somebody looked and saw them gone."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,9 @@ HEALTHY = "aks-web-weu"
 
 
 @pytest.fixture
-def monitor(tmp_path: object) -> Iterator[Monitor]:
+def monitor(tmp_path: Path) -> Iterator[Monitor]:
     """A monitor of a faulty and a healthy cluster that were scanned once."""
-    with monitoring(tmp_path, CLUSTER, HEALTHY) as running:  # type: ignore[arg-type]
+    with monitoring(tmp_path, CLUSTER, HEALTHY) as running:
         running.scan()
         yield running
 
@@ -110,3 +111,26 @@ def test_a_stopped_cluster_is_not_applicable(monitor: Monitor) -> None:
     check = monitor.clusters()[CLUSTER]["checks"][0]
     assert (check["outcome"], check["reasons"][0]["code"]) == ("not_applicable", "stopped")
     assert [one["id"] for one in monitor.findings()] == [finding["id"]]
+
+
+def test_a_subscription_no_longer_watched_is_left_out(tmp_path: Path) -> None:
+    """Whoever takes a subscription out of the settings does not want to hear of it, nor be called unwell."""
+    with monitoring(tmp_path, CLUSTER, HEALTHY) as monitor:
+        monitor.scan()
+        (finding,) = monitor.findings()
+        other = monitor.clusters()[HEALTHY]["cluster"]["subscriptionId"]
+        if other == finding["cluster"]["subscriptionId"]:
+            other = "00000000-0000-0000-0000-000000000001"
+        monitor.restart(AZURE_SUBSCRIPTION_IDS=other)
+        monitor.scan()
+        assert monitor.findings() == []
+        (resolved,) = monitor.findings(status="resolved")
+        assert resolved["resolution"] == "not_watched"
+        assert monitor.clusters()[CLUSTER]["status"] == "unwatched"
+        assert monitor.ask("health").json()["overdue"] == 0
+
+        monitor.restart()
+        monitor.scan()
+        (back,) = monitor.findings()
+        assert (back["id"], back["occurrences"]) == (finding["id"], 2)
+        assert monitor.clusters()[CLUSTER]["status"] == "active"

@@ -107,7 +107,7 @@ def test_a_finding_is_stamped() -> None:
         (MEND,),
         "observed",
     )
-    assert finding.muted is finding.resolved_at is finding.resolution is finding.unconfirmed is None
+    assert (finding.muted, finding.resolved_at, finding.resolution, finding.unconfirmed) == (None,) * 4
 
 
 @pytest.mark.parametrize("severity", list(Severity))
