@@ -83,12 +83,10 @@ def test_what_is_no_scans_id(text: str) -> None:
         started(text)
 
 
-@pytest.mark.parametrize("message", [REQUEST, MESSAGE], ids=["request", "cluster"])
-def test_messages_come_back_as_they_went(message: ScanRequest | ClusterScan) -> None:
-    """Small JSON in camel case."""
-    text = encode(message)
-    assert decode(text, type(message)) == message
-    assert {"schema", "scanId", "reason"} <= json.loads(text).keys()
+def test_messages_come_back_as_they_went() -> None:
+    """Both kinds, with all that is in them."""
+    assert decode(encode(REQUEST), ScanRequest) == REQUEST
+    assert decode(encode(MESSAGE), ClusterScan) == MESSAGE
 
 
 def test_a_clusters_message_is_the_one_that_was_promised() -> None:
@@ -143,13 +141,13 @@ def changed(**fields: Any) -> str:
 )
 def test_a_message_that_is_none_of_ours(text: str) -> None:
     """The error says which queue it was on; the message goes back, and in the end to poison."""
-    with pytest.raises(MessageError, match="^not a message of queue cluster-scans: "):
+    with pytest.raises(MessageError, match=r"^not a message of queue cluster-scans: "):
         decode(text, ClusterScan)
 
 
 def test_a_request_is_named_by_its_own_queue() -> None:
     """The other kind of message, the other queue."""
-    with pytest.raises(MessageError, match="^not a message of queue scan-requests: "):
+    with pytest.raises(MessageError, match=r"^not a message of queue scan-requests: "):
         decode("{}", ScanRequest)
 
 
