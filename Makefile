@@ -13,7 +13,7 @@ run: setup ## watch a fleet on this machine; FLEET=dir brings another one
 	@exec $(PYTHON_BIN) -m local.run $(if $(FLEET),--fleet "$(FLEET)")
 
 test: setup check ## style, types, import contracts, and every test
-	@$(PYTHON_BIN) -m pytest
+	@$(PYTHON_BIN) -m pytest --numprocesses 3 --dist loadfile
 
 check: setup ## style, types and import contracts alone
 	@$(PYTHON_BIN) -m ruff format --check --quiet . || { echo "ruff format would change files: run .venv/bin/ruff format" >&2; exit 1; }

@@ -5,6 +5,7 @@ which of two scans is the later one.
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ SCHEMA: Literal[1] = 1
 """The version of the messages: a worker that meets another one gives the message back."""
 
 _TIME = "%Y%m%dT%H%M%SZ"
+_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 
 
 class MessageError(ValueError):
@@ -89,10 +91,9 @@ def new_scan_id(now: datetime) -> str:
 
 def started(scan_id: str) -> datetime:
     """When a scan started; raises `ValueError` for what is no scan's id."""
-    stamp, dash, suffix = scan_id.partition("-")
-    if not dash or len(suffix) != 8 or not all(digit in "0123456789abcdef" for digit in suffix):
+    if not _ID.fullmatch(scan_id):
         raise ValueError(f"not the id of a scan: {scan_id[:80]!r}")
-    return datetime.strptime(stamp, _TIME).replace(tzinfo=UTC)
+    return datetime.strptime(scan_id.partition("-")[0], _TIME).replace(tzinfo=UTC)
 
 
 def is_later(scan_id: str, other: str) -> bool:

@@ -292,8 +292,18 @@ def document_columns(value: Any) -> dict[str, Any]:
 
 
 def moment(text: str) -> datetime:
-    """A time of ours as the service compares it."""
-    return datetime.fromisoformat(text).astimezone(UTC)
+    """A time as the service compares it; without a zone it is UTC. Raises `ValueError`.
+
+    Tables know times from 1601 on (https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model).
+    """
+    time = datetime.fromisoformat(text)
+    try:
+        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError(text) from error
+    if time.year < 1601:
+        raise ValueError(text)
+    return time
 
 
 def _no_table(error: HttpResponseError) -> bool:

@@ -93,6 +93,8 @@ class Monitor:
             "--enable-auth",
             *("--key", KEY),
             *("--state-dir", str(self.directory / "state")),
+            # A message whose delivery was cut short is hidden for ten minutes in Azure.
+            *("--queue-lease", "15"),
             env=self.environment | settings,
         )
 

@@ -1,7 +1,8 @@
 """What answers over HTTP are made of, as far as it is pure: durations, keys and filters."""
 
 import re
-from datetime import datetime, timedelta
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -131,7 +132,30 @@ def test_since(text: str, written: str) -> None:
     assert parameters["since"] == datetime.fromisoformat(written)
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "'", "1", "2026-03-01T08:00:00Zulu"])
+def test_a_since_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As all times are here, wherever the machine stands."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        _, parameters = _finding_filters(FindingsQuery(since="2026-03-01T08:00:00"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert parameters["since"] == datetime(2026, 3, 1, 8, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yesterday",
+        "2026-13-01",
+        "'",
+        "1",
+        "2026-03-01T08:00:00Zulu",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-01:00",
+    ],
+)
 def test_a_since_that_is_no_time(text: str) -> None:
     """400, naming the parameter."""
     with pytest.raises(Problem) as raised:

@@ -1,0 +1,1 @@
+"""What Tunnelwatch costs, measured against its budgets: `make bench`."""
