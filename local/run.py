@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--latency-ms", type=int, default=20, help="how slow simulated Azure is (default: 20)"
     )
     asked = parser.parse_args(arguments)
-    console = Console()
+    console = Console(highlight=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console.width = 120
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     started: list[Child] = []
@@ -125,7 +127,9 @@ def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> N
         url = f"http://localhost:{ports.functions}"
         start(host, f"http://127.0.0.1:{ports.functions}/api/health")
     what = "real subscriptions" if real else f"fleet {_short(fleet)}"
-    console.print(f"[bold]Tunnelwatch[/] watches {escape(what)} at {url} (hosted by {host.name})")
+    console.print(
+        f"[bold]Tunnelwatch[/] watches {escape(what)} at {url} (hosted by {host.name})", soft_wrap=True
+    )
 
     scan = _scan(console, url)
     _show(console, url, scan)
@@ -136,10 +140,13 @@ def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> N
         f"\n  {url}/api/findings    what is wrong, and which command mends it"
         f"\n  {url}/api/clusters    every cluster with the outcome of every check"
         f"\n  {url}/api/health      whether the monitor itself is well"
-        f"\nLogs are in {_short(state)}. Ctrl-C stops everything."
+        f"\nLogs are in {_short(state)}. Ctrl-C stops everything.",
+        soft_wrap=True,
     )
     if not real:
-        console.print(f"Edit a file of the fleet to mend a fault, then: curl -X POST {url}/api/scans")
+        console.print(
+            f"Edit a file of the fleet to mend a fault, then: curl -X POST {url}/api/scans", soft_wrap=True
+        )
     _watch(console, url, started, scan)
 
 

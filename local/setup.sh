@@ -40,7 +40,7 @@ stamp=.venv/.installed
 fingerprint=$(cat requirements.txt requirements-dev.txt | cksum)
 if [ "$(cat $stamp 2>/dev/null || true)" != "$fingerprint" ]; then
     say "Installing Python packages …"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements" || {
+    .venv/bin/python -m pip install -qq --disable-pip-version-check -r "$requirements" || {
         say "pip could not install $requirements: the lines above say why."
         exit 1
     }
