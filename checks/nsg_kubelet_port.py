@@ -56,7 +56,8 @@ from packets.addresses import (
     to_prefixes,
     union,
 )
-from packets.nsg import Box, Decision, Question, Tags, evaluate, free_priority
+from packets.boxes import Box
+from packets.nsg import Decision, Question, Tags, evaluate, free_priority
 
 ID = "nsg-kubelet-port"
 CAUSE = 1

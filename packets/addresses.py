@@ -5,7 +5,9 @@ addresses are themselves, IPv6 addresses stand above them, shifted by `2**32`.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Self
 
 from msgspec import Struct
@@ -49,6 +51,8 @@ class IntervalSet(Struct, frozen=True):
         return self.of((*self.intervals, *other.intervals))
 
     def __and__(self, other: Self) -> Self:
+        if self is other:
+            return self
         common: list[Interval] = []
         mine, theirs = self.intervals, other.intervals
         i = j = 0
@@ -64,6 +68,8 @@ class IntervalSet(Struct, frozen=True):
         return type(self)(tuple(common))
 
     def __sub__(self, other: Self) -> Self:
+        if self is other:
+            return type(self)()
         left: list[Interval] = []
         theirs = other.intervals
         j = 0
@@ -91,6 +97,9 @@ EVERY_PORT = IntervalSet(((0, 65535),))
 
 def union(sets: Iterable[IntervalSet]) -> IntervalSet:
     """The members of any of several sets."""
+    sets = tuple(sets)
+    if len(sets) == 1:
+        return sets[0]
     return IntervalSet.of(interval for one in sets for interval in one.intervals)
 
 
@@ -98,19 +107,37 @@ def _number(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
     return int(address) if address.version == 4 else int(address) + _V6
 
 
+# An IPv4 address or CIDR as Azure writes nearly all of them; whatever else there is goes to ipaddress.
+_V4 = re.compile(
+    r"(0|[1-9]\d?\d?)\.(0|[1-9]\d?\d?)\.(0|[1-9]\d?\d?)\.(0|[1-9]\d?\d?)(?:/(\d|[12]\d|3[0-2]))?", re.ASCII
+)
+
+
+@lru_cache(maxsize=65_536)
 def parse_prefix(text: str) -> IntervalSet:
-    """An address, a CIDR or a range `10.0.0.4-10.0.0.9`, host bits allowed; raises `ValueError`."""
+    """An address, a CIDR or a range `10.0.0.4-10.0.0.9`, host bits allowed; raises `ValueError`.
+
+    A group may hold 8,000 of them, so the common form is read without ipaddress, some ten times
+    as fast.
+    """
     text = text.strip()
+    if plain := _V4.fullmatch(text):
+        a, b, c, d, length = plain.groups()
+        octets = (int(a), int(b), int(c), int(d))
+        if max(octets) < 256:
+            hosts = (1 << (32 - int(length or 32))) - 1
+            low = int.from_bytes(octets) & ~hosts
+            return IntervalSet(((low, low | hosts),))
     try:
         if "-" in text:
             first, _, last = text.partition("-")
-            low = ipaddress.ip_address(first.strip())
-            high = ipaddress.ip_address(last.strip())
-            if low.version == high.version and int(low) <= int(high):
-                return IntervalSet(((_number(low), _number(high)),))
+            start = ipaddress.ip_address(first.strip())
+            end = ipaddress.ip_address(last.strip())
+            if start.version == end.version and int(start) <= int(end):
+                return IntervalSet(((_number(start), _number(end)),))
         else:
             network = ipaddress.ip_network(text, strict=False)
-            return IntervalSet(((_number(network[0]), _number(network[-1])),))
+            return IntervalSet(((_number(network.network_address), _number(network.broadcast_address)),))
     except ValueError:
         pass
     raise ValueError(f"not an address, CIDR or range: {text!r}")

@@ -12,7 +12,7 @@ remember it. They are UNKNOWN only if the rule that finally decides them says
 something else than the ones they remember.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Self
 
 from msgspec import Struct, structs
@@ -27,6 +27,7 @@ from packets.addresses import (
     parse_prefixes,
     union,
 )
+from packets.boxes import Box, Undecided
 
 Verdict = Literal["allowed", "denied", "unknown"]
 
@@ -55,58 +56,6 @@ _PRIVATE = parse_prefixes(
 _PLATFORM = parse_prefixes(("168.63.129.16", "fe80::1234:5678:9abc"))
 
 
-class Box(Struct, frozen=True):
-    """A set of packets that is a product of four sets."""
-
-    sources: IntervalSet
-    source_ports: IntervalSet
-    destinations: IntervalSet
-    destination_ports: IntervalSet
-
-    def __and__(self, other: Self) -> Self:
-        return type(self)(
-            self.sources & other.sources,
-            self.source_ports & other.source_ports,
-            self.destinations & other.destinations,
-            self.destination_ports & other.destination_ports,
-        )
-
-    @property
-    def empty(self) -> bool:
-        """Whether no packet is in it."""
-        return not (self.sources and self.source_ports and self.destinations and self.destination_ports)
-
-    def minus(self, other: Self) -> list[Self]:
-        """What is left of this box without another: at most four boxes that do not overlap."""
-        common = self & other
-        if common.empty:
-            return [self]
-        left = [
-            type(self)(
-                self.sources - common.sources, self.source_ports, self.destinations, self.destination_ports
-            ),
-            type(self)(
-                common.sources,
-                self.source_ports - common.source_ports,
-                self.destinations,
-                self.destination_ports,
-            ),
-            type(self)(
-                common.sources,
-                common.source_ports,
-                self.destinations - common.destinations,
-                self.destination_ports,
-            ),
-            type(self)(
-                common.sources,
-                common.source_ports,
-                common.destinations,
-                self.destination_ports - common.destination_ports,
-            ),
-        ]
-        return [box for box in left if not box.empty]
-
-
 class Question(Struct, frozen=True, kw_only=True):
     """The packets that are asked about."""
 
@@ -125,8 +74,8 @@ class Doubt(Struct, frozen=True):
     """A clause that follows "but": `the source service tag "Sql" could not be resolved`."""
 
 
-_Doubts = tuple[tuple[SecurityRule, Doubt], ...]
-"""The rules that may have taken a packet already, in order."""
+_Doubted = tuple[SecurityRule, Doubt]
+"""A rule that may have taken a packet already, and why nobody knows."""
 
 
 class Decision(Struct, frozen=True, kw_only=True):
@@ -181,41 +130,31 @@ def evaluate(nsg: NetworkSecurityGroup, question: Question, tags: Tags) -> tuple
     they cover the question, and no packet is in two. Rules that decide nothing are
     not there. A group without default rules is judged as if it had Azure's.
     """
-    decided: dict[tuple[Verdict, str], tuple[SecurityRule, list[Box], Doubt | None]] = {}
+    decided: dict[tuple[Verdict, str], tuple[SecurityRule, Doubt | None, list[Box]]] = {}
 
-    def decide(verdict: Verdict, rule: SecurityRule, box: Box, doubt: Doubt | None = None) -> None:
-        decided.setdefault((verdict, rule.id.lower()), (rule, [], doubt))[1].append(box)
+    def decide(rule: SecurityRule, box: Box, doubts: tuple[_Doubted, ...]) -> None:
+        verdict, decider, doubt = _settle(rule, doubts)
+        decided.setdefault((verdict, decider.id.lower()), (decider, doubt, []))[2].append(box)
 
-    undecided: list[tuple[Box, _Doubts]] = [(question.packets, ())]
+    undecided: Undecided[_Doubted] = Undecided(question.packets)
     for rule in _in_order(nsg, question.direction):
         if not undecided:
             break
         match = _match(rule, question.protocol, tags)
         if match is None:
             continue
-        still: list[tuple[Box, _Doubts]] = []
-        for box, doubts in undecided:
-            rest = [box]
-            for surely in match.surely:
-                taken = [part for part in (piece & surely for piece in rest) if not part.empty]
-                rest = [left for piece in rest for left in piece.minus(surely)]
-                for part in taken:
-                    _settle(rule, part, doubts, decide)
-            if match.doubt:
-                for piece in rest:
-                    maybe = piece & match.perhaps
-                    if not maybe.empty:
-                        still.append((maybe, (*doubts, (rule, match.doubt))))
-                    still.extend((left, doubts) for left in piece.minus(match.perhaps))
-            else:
-                still.extend((piece, doubts) for piece in rest)
-        undecided = still
-    for box, doubts in undecided:
-        # Azure's default rules leave nothing; a document whose own defaults do is completed by a deny.
-        _settle(_own(_deny_all(question.direction), nsg), box, doubts, decide)
+        if match.surely is not None:
+            for box, doubts in undecided.take(match.surely):
+                decide(rule, box, doubts)
+        if match.doubt is not None:
+            undecided.note(match.perhaps, (rule, match.doubt))
+    # Azure's default rules leave nothing; a document whose own defaults do is completed by a deny.
+    last = _own(_deny_all(question.direction), nsg)
+    for box, doubts in undecided.take(question.packets):
+        decide(last, box, doubts)
     return tuple(
         Decision(verdict=verdict, rule=rule, packets=tuple(boxes), doubt=doubt)
-        for (verdict, _), (rule, boxes, doubt) in sorted(
+        for (verdict, _), (rule, doubt, boxes) in sorted(
             decided.items(), key=lambda item: (item[1][0].priority, item[0])
         )
     )
@@ -233,7 +172,7 @@ def free_priority(nsg: NetworkSecurityGroup, direction: Direction, below: int) -
 class _Match(Struct, frozen=True):
     """What a rule matches for sure, and what it might match besides."""
 
-    surely: tuple[Box, ...]
+    surely: Box | None
     perhaps: Box
     doubt: Doubt | None
 
@@ -249,21 +188,15 @@ class _Field(Struct, frozen=True):
         return EVERY_ADDRESS if self.doubt else self.surely
 
 
-def _settle(
-    rule: SecurityRule,
-    box: Box,
-    doubts: _Doubts,
-    decide: Callable[[Verdict, SecurityRule, Box, Doubt | None], None],
-) -> None:
-    """A rule matches packets that earlier rules may have taken: do they all say the same?"""
+def _settle(rule: SecurityRule, doubts: tuple[_Doubted, ...]) -> tuple[Verdict, SecurityRule, Doubt | None]:
+    """A rule matches packets that earlier ones may have taken: do they all say the same?"""
     verdict = _verdict(rule)
-    contrary = next(((other, doubt) for other, doubt in doubts if _verdict(other) != verdict), None)
-    if contrary is not None:
-        decide("unknown", contrary[0], box, contrary[1])
-    elif verdict == "unknown":
-        decide("unknown", rule, box, Doubt("unknown_rule_value", f'its access "{rule.access}" is not known'))
-    else:
-        decide(verdict, rule, box, None)
+    for other, doubt in doubts:
+        if _verdict(other) != verdict:
+            return "unknown", other, doubt
+    if verdict == "unknown":
+        return verdict, rule, Doubt("unknown_rule_value", f'its access "{rule.access}" is not known')
+    return verdict, rule, None
 
 
 def _verdict(rule: SecurityRule) -> Verdict:
@@ -309,14 +242,14 @@ def _match(rule: SecurityRule, protocol: str, tags: Tags) -> _Match | None:
     certain = not doubts and not surely.empty
     doubts += [field.doubt for field in fields if field.doubt]
     return _Match(
-        surely=(surely,) if certain else (),
+        surely=surely if certain else None,
         perhaps=Box(*(field.perhaps for field in fields)),
         doubt=Doubt(doubts[0].code, "; ".join(doubt.why for doubt in doubts)) if doubts else None,
     )
 
 
 def _addresses(texts: Sequence[str], groups: Sequence[str], tags: Tags, side: str) -> _Field:
-    known = NOTHING
+    known = []
     names = [f'application security group "{group.rsplit("/", 1)[-1]}"' for group in groups]
     code = "unknown_security_group"
     for text in texts:
@@ -324,33 +257,35 @@ def _addresses(texts: Sequence[str], groups: Sequence[str], tags: Tags, side: st
         if name in _ANY:
             return _Field(EVERY_ADDRESS)
         if name in tags.addresses:
-            known |= tags.addresses[name]
+            known.append(tags.addresses[name])
             continue
         try:
-            known |= parse_prefix(text)
+            known.append(parse_prefix(text))
         except ValueError:
             code = "unknown_service_tag"
             names.append(f'service tag "{text}"')
     if not texts and not groups:
         return _Field(NOTHING, Doubt("unknown_rule_value", f"it names no {side} address"))
     if not names:
-        return _Field(known)
-    return _Field(known, Doubt(code, f"the {side} {', '.join(names)} could not be resolved"))
+        return _Field(union(known))
+    return _Field(union(known), Doubt(code, f"the {side} {', '.join(names)} could not be resolved"))
 
 
 def _ports(texts: Sequence[str], side: str) -> _Field:
-    known = NOTHING
+    known = []
     odd = []
     for text in texts:
         try:
-            known |= parse_port_range(text)
+            known.append(parse_port_range(text))
         except ValueError:
             odd.append(f'"{text}"')
     if not texts:
         return _Field(NOTHING, Doubt("unknown_rule_value", f"it names no {side} port"))
     if odd:
-        return _Field(known, Doubt("unknown_rule_value", f"its {side} port {', '.join(odd)} is not known"))
-    return _Field(known)
+        return _Field(
+            union(known), Doubt("unknown_rule_value", f"its {side} port {', '.join(odd)} is not known")
+        )
+    return _Field(union(known))
 
 
 def _default(

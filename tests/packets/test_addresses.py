@@ -228,3 +228,22 @@ def test_the_edges() -> None:
     assert EVERY_PORT - NOTHING == EVERY_PORT
     assert not EVERY_PORT - EVERY_PORT
     assert len(members(EVERY_PORT)) == 65536
+
+
+@given(
+    st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,4}){2,4}(/[0-9]{1,3})?", fullmatch=True)
+    | st.ip_addresses(v=4).flatmap(
+        lambda address: st.integers(0, 33).map(lambda length: f"{address}/{length}")
+    )
+)
+def test_the_common_form_reads_as_ipaddress_reads_it(text: str) -> None:
+    """Every dotted text is the network that ipaddress says it is, or an error where it is one there."""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        with pytest.raises(ValueError, match="not an address"):
+            parse_prefix(text)
+    else:
+        assert parse_prefix(text).intervals == (
+            (int(network.network_address), int(network.broadcast_address)),
+        )

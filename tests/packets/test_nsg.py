@@ -14,8 +14,9 @@ from msgspec import structs
 
 from facts.snapshot import Direction, NetworkSecurityGroup, SecurityRule
 from packets.addresses import EVERY_PORT, IntervalSet, parse_prefix, parse_prefixes, to_prefixes
+from packets.boxes import Box
 from packets.documents import read_nsg
-from packets.nsg import Box, Decision, Question, Tags, evaluate, free_priority
+from packets.nsg import Decision, Question, Tags, evaluate, free_priority
 from tests.snapshots import nsg, rule
 
 LAW = settings(deadline=None, max_examples=150)
@@ -777,17 +778,3 @@ def test_each_direction_has_its_own_priorities() -> None:
     assert free_priority(group, Direction.INBOUND, 200) == 199
     assert free_priority(group, Direction.INBOUND, 199) == 197
     assert free_priority(group, Direction.OUTBOUND, 200) == 198
-
-
-SETS = st.lists(st.integers(0, 12).map(lambda number: (number, number)), max_size=6).map(IntervalSet.of)
-BOXES = st.builds(Box, SETS, SETS, SETS, SETS)
-
-
-@LAW
-@given(BOXES, BOXES)
-def test_boxes_subtract_like_sets(one: Box, other: Box) -> None:
-    """What is left of a box is what is in it and not in the other, in boxes that do not overlap."""
-    left = one.minus(other)
-    assert all((box & other).empty and (box & one) == box for box in left)
-    assert all((box & more).empty for index, box in enumerate(left) for more in left[:index])
-    assert sum(map(size, left)) + size(one & other) == size(one)
