@@ -127,8 +127,12 @@ class Clients:
 
         endpoint = self.settings.arm_endpoint
         if self.session is None:
+            # As the SDK makes its own: it decompresses itself, keeps no cookies and honours a proxy.
             self.session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS), auto_decompress=False
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=True,
             )
             self.pacer = Pacer()
         assert self.pacer is not None  # noqa: S101 - made together with the session

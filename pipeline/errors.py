@@ -62,6 +62,8 @@ def _explain(error: Exception, action: str) -> tuple[str, str]:
             return "unreachable", f"Azure could not be reached: {_first_line(error)}"
         case AzureError():
             return "azure_error", _first_line(error)
+        case ValueError():
+            return "malformed_answer", f"what Azure has there could not be understood: {_first_line(error)}"
         case _:
             # The SDK met a body that it could not make a model of.
             return "malformed_answer", f"Azure's answer could not be understood ({type(error).__name__})"

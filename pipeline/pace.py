@@ -67,6 +67,10 @@ class Pacer:
     def __init__(self) -> None:
         self._budgets: dict[str, _Budget] = {}
 
+    def is_held(self, url: str) -> bool:
+        """Whether Azure has said to wait, and the time is not over."""
+        return self.budget(url).not_before > asyncio.get_running_loop().time()
+
     def budget(self, url: str) -> _Budget:
         """The budget that a request draws on; requests outside any subscription share one."""
         found = _SUBSCRIPTION.search(urlsplit(url).path)
@@ -75,6 +79,14 @@ class Pacer:
 
 class ReadOnlyError(RuntimeError):
     """Something tried to change Azure."""
+
+
+class NotRegisteredError(ReadOnlyError):
+    """The subscription does not have the resource provider, and so nothing of its kinds.
+
+    The SDK would register the provider, unasked
+    (`AsyncARMAutoResourceProviderRegistrationPolicy` of azure-mgmt-core).
+    """
 
 
 class ArmPolicy(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
@@ -94,6 +106,8 @@ class ArmPolicy(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         """Send one try of a request."""
         http = request.http_request
         if http.method != "GET":
+            if urlsplit(http.url).path.lower().endswith("/register"):
+                raise NotRegisteredError(f"a resource provider is not registered: {http.url}")
             raise ReadOnlyError(f"Tunnelwatch only reads, and this is {http.method} {http.url}")
         if self._loopback:
             request.context.options["enforce_https"] = False

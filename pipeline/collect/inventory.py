@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from facts import resource_id
 from facts.resource_id import ResourceId
@@ -31,6 +31,7 @@ from pipeline.collect.documents import (
     read_virtual_machine,
 )
 from pipeline.errors import TRANSIENT, reason_for
+from pipeline.pace import NotRegisteredError
 
 READ_SECONDS = 90
 """Longest time for one list or one resource, waits and retries included."""
@@ -123,7 +124,7 @@ class Inventory:
         try:
             parts = resource_id.parse(wanted)
         except ValueError as error:
-            return _missing(kind.words, wanted, kind.action, error)
+            return self._missing(kind.words, wanted, kind.action, error)
         known = await self.listed(kind, parts.subscription_id)
         if not isinstance(known, Missing) and resource_id.key(wanted) in known:
             return known[resource_id.key(wanted)]
@@ -157,7 +158,7 @@ class Inventory:
                 )
                 return tuple([read_interface(model.as_dict()) async for model in pages])
         except Exception as error:  # noqa: BLE001 - whatever went wrong has to be told, not to end the scan
-            return _missing(words, scale_set.id, SCALE_SET_INTERFACES, error)
+            return self._missing(words, scale_set.id, SCALE_SET_INTERFACES, error)
 
     async def _once[R](self, key: tuple[str, ...], read: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """One read for all who ask while it is going on and after; a passing failure is not kept."""
@@ -187,8 +188,10 @@ class Inventory:
                     except (KeyError, ValueError) as error:
                         # Asking for it by itself will say what is wrong with it.
                         telemetry.log.warning("left out of a list: %s %s", document.get("id"), error)
+        except NotRegisteredError:
+            return {}
         except Exception as error:  # noqa: BLE001 - as above
-            return _missing(f"{kind.words}s of", scope, kind.action, error)
+            return self._missing(f"{kind.words}s of", scope, kind.action, error)
         return found
 
     async def _get[T](self, kind: Kind[T], parts: ResourceId) -> T | Missing:
@@ -197,17 +200,18 @@ class Inventory:
                 model = await kind.one(self._clients.for_subscription(parts.subscription_id), parts)
                 return kind.read(model.as_dict())
         except Exception as error:  # noqa: BLE001 - as above
-            return _missing(kind.words, parts.text, kind.action, error)
+            return self._missing(kind.words, parts.text, kind.action, error)
 
-
-def _missing(words: str, wanted: str, action: str, error: Exception) -> Missing:
-    name = wanted.rstrip("/").rsplit("/", 1)[-1]
-    what = f'{words} "{name}"'
-    return Missing(
-        what=what,
-        resource_id=wanted,
-        reason=reason_for(error, what=what, resource_id=wanted, action=action),
-    )
+    def _missing(self, words: str, wanted: str, action: str, error: Exception) -> Missing:
+        name = wanted.rstrip("/").rsplit("/", 1)[-1]
+        what = f'{words} "{name}"'
+        reason = reason_for(error, what=what, resource_id=wanted, action=action)
+        pacer = self._clients.pacer
+        if reason.code == "timeout" and pacer is not None and pacer.is_held(wanted):
+            # The time went by waiting as Azure had asked.
+            message = f"Could not read {what}: Azure is throttling requests of this subscription."
+            reason = structs.replace(reason, code="throttled", message=message)
+        return Missing(what=what, resource_id=wanted, reason=reason)
 
 
 def of_scan(clients: Clients, scan_id: str) -> Inventory:
