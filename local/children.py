@@ -215,7 +215,11 @@ def functions_host(ports: Ports, state: Path, settings: Mapping[str, str]) -> Ch
         # Core Tools take the worker's Python from PATH.
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         environment["VIRTUAL_ENV"] = str(Path(sys.executable).parent.parent)
-        command = [core_tools, "start", "--port", str(ports.functions)]
+        # Without this file they cannot tell what to run (Azure/azure-functions-core-tools#3544); what the
+        # environment says wins over it.
+        if not (ROOT / "local.settings.json").exists():
+            shutil.copy(ROOT / "local.settings.sample.json", ROOT / "local.settings.json")
+        command = [core_tools, "start", "--python", "--port", str(ports.functions)]
     else:
         command = [
             sys.executable,

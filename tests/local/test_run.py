@@ -170,15 +170,20 @@ def test_core_tools_host_the_app_where_they_are(ports: dict[str, str], fleet: Pa
     # It does what Core Tools do with these arguments; our host half stands in for theirs.
     func.write_text(
         f'#!/bin/sh\necho "$@" >{tmp_path}/arguments\nwhich python >{tmp_path}/python\n'
-        f'[ "$1 $2" = "start --port" ] || exit 9\nexec {sys.executable} -m local.host --port "$3"\n'
+        f'[ "$1 $2 $3" = "start --python --port" ] || exit 9\nexec {sys.executable} -m local.host --port "$4"\n'
     )
     func.chmod(0o755)
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    settings = ROOT / "local.settings.json"
+    had = settings.exists()
     running = start(ports, "--once", "--fleet", str(fleet), PATH=path)
     printed, _ = running.communicate(timeout=90)
+    assert settings.exists(), "they need it to know what to run"
+    if not had:
+        settings.unlink()
     assert running.returncode == 0, printed
     assert "hosted by Azure Functions Core Tools" in printed
-    assert (tmp_path / "arguments").read_text() == f"start --port {ports['FUNCTIONS_PORT']}\n"
+    assert (tmp_path / "arguments").read_text() == f"start --python --port {ports['FUNCTIONS_PORT']}\n"
     assert (tmp_path / "python").read_text().strip() == str(Path(sys.executable).parent / "python")
 
 

@@ -90,7 +90,7 @@ REFUSED = (
         (ServiceResponseError("Connection reset by peer"), "unreachable", "Connection reset by peer"),
         (AzureError("something else"), "azure_error", "something else"),
         (AttributeError("'NoneType' object has no attribute 'get'"), "malformed_answer", "AttributeError"),
-        (ValueError("not an Azure resource id"), "malformed_answer", "ValueError"),
+        (ValueError("not an Azure resource id"), "malformed_answer", "not an Azure resource id"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
