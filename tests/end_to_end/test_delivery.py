@@ -150,3 +150,32 @@ def test_a_garbled_answer_is_unknown(tmp_path: Path, kind: str) -> None:
         check = monitor.clusters()["aks-web-weu"]["checks"][0]
         assert check["outcome"] == "unknown", check
         assert check["reasons"][0]["message"]
+
+
+def test_a_scan_that_finds_no_cluster_to_scan_says_so(tmp_path: Path) -> None:
+    """Azure is away while clusters are to be found: the scan has failed, in words, and health tells."""
+    with monitoring(tmp_path, CLUSTER, maxDequeueCount=1) as monitor:
+        monitor.azure.fault(kind="500", match={"action": "Microsoft.Resources/subscriptions/read"})
+        state = monitor.scan()
+        assert state["status"] == "failed"
+        assert state["error"]
+        health = monitor.ask("health", key=None)
+        assert (health.status, health.json()["poison"]) == (503, 1)
+        monitor.azure.clear_faults()
+        assert monitor.scan()["done"] == 1
+        assert monitor.ask("health", key=None).status == 200
+
+
+def test_health_tells_when_scans_stop_coming(tmp_path: Path) -> None:
+    """The timer is dead: once two scans are missed, health is 503 and says since when."""
+    with monitoring(tmp_path, CLUSTER) as monitor:
+        monitor.scan()
+        assert monitor.ask("health", key=None).status == 200
+        settings = {"SCAN_SCHEDULE": "* * * * * *", "AzureWebJobs.scheduled_scan.Disabled": "true"}
+        monitor.restart(**settings)
+        wait_until(lambda: monitor.ask("health", key=None).json()["overdue"], "health to notice", 20)
+        answer = monitor.ask("health", key=None)
+        body = answer.json()
+        assert answer.status == 503
+        assert (body["status"], body["overdue"], body["schedule"]) == ("unhealthy", 1, "PT1S")
+        assert any("overdue" in problem for problem in body["problems"])

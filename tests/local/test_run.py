@@ -169,8 +169,11 @@ def test_core_tools_host_the_app_where_they_are(ports: dict[str, str], fleet: Pa
     func = tools / "func"
     # It does what Core Tools do with these arguments; our host half stands in for theirs.
     func.write_text(
-        f'#!/bin/sh\necho "$@" >{tmp_path}/arguments\nwhich python >{tmp_path}/python\n'
-        f'[ "$1 $2 $3" = "start --python --port" ] || exit 9\nexec {sys.executable} -m local.host --port "$4"\n'
+        "#!/bin/sh\n"
+        f'echo "$@" >{tmp_path}/arguments\n'
+        f"which python >{tmp_path}/python\n"
+        '[ "$1 $2 $3" = "start --python --port" ] || exit 9\n'
+        f'exec {sys.executable} -m local.host --port "$4"\n'
     )
     func.chmod(0o755)
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
