@@ -259,12 +259,7 @@ def _unwell(now: datetime, problem: str) -> Answer:
 async def _health(store: Store, interval: timedelta, now: datetime) -> Answer:
     # A scan has until the next one is due to come through, and as long again.
     grace = 2 * interval
-    last = None
-    for summary in await scans.latest_full(store, count=5):
-        current, _ = await scans.progress(store, summary) if summary.completed_at is None else (summary, None)
-        if current.completed_at and not current.error:
-            last = current
-            break
+    last = await _last_full_scan(store)
     age = now - moment(last.started_at) if last else None
     active = await _count(store, "Status eq 'active'", {})
     overdue = await _count(store, "Status eq 'active' and LastScanAt lt @due", {"due": now - grace})
@@ -285,7 +280,9 @@ async def _health(store: Store, interval: timedelta, now: datetime) -> Answer:
     if overdue:
         problems.append(f"{overdue} of {active} clusters are overdue.")
     if last and last.problems:
-        problems += [problem.message for problem in last.problems]
+        problems.append(
+            f"{len(last.problems)} lists of clusters could not be read; GET /api/scans/{last.id} says why."
+        )
     late = last is None or (age is not None and age > grace) or overdue > 0
     return Answer(
         status=503 if late else 200,
@@ -302,6 +299,17 @@ async def _health(store: Store, interval: timedelta, now: datetime) -> Answer:
             "problems": problems,
         },
     )
+
+
+async def _last_full_scan(store: Store) -> Summary | None:
+    """The latest scan of all clusters that came through."""
+    for summary in await scans.latest_full(store, count=5):
+        current = summary
+        if summary.completed_at is None:
+            current, _ = await scans.progress(store, summary)
+        if current.completed_at and not current.error:
+            return current
+    return None
 
 
 async def _count(store: Store, condition: str, parameters: Mapping[str, Any]) -> int:

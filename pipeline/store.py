@@ -24,13 +24,8 @@ from typing import Any, Literal
 
 import msgspec
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
-from azure.data.tables import TableTransactionError, UpdateMode
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 from msgspec import Struct
 
@@ -49,6 +44,9 @@ _BYTES = 3_000_000
 """A transaction takes 100 operations and 4 MiB."""
 _REQUESTS = 10
 """Requests that one page of a query may take: the service may answer a filter with empty pages."""
+
+_CHANGED = frozenset({404, 409, 412})
+"""What a guarded write meets where somebody else was first: moved away, made already, changed."""
 
 Operation = tuple[str, dict[str, Any], dict[str, Any]]
 Token = Mapping[str, str | None]
@@ -226,18 +224,13 @@ class Store:
         for made in (False, True):
             try:
                 await self.fleet.submit_transaction(operations)
-            except (ResourceModifiedError, ResourceExistsError) as error:
-                raise Conflict(str(error)) from error
-            except TableTransactionError as error:
-                if error.status_code in {409, 412}:
-                    raise Conflict(str(error)) from error
-                if made or not _no_table(error):
-                    raise
-                await self._service.create_table_if_not_exists(FLEET)
             except HttpResponseError as error:
-                if made or not _no_table(error):
+                if not made and _no_table(error):
+                    await self._service.create_table_if_not_exists(FLEET)
+                elif error.status_code in _CHANGED:
+                    raise Conflict(str(error)) from error
+                else:
                     raise
-                await self._service.create_table_if_not_exists(FLEET)
             else:
                 return
 
@@ -307,7 +300,7 @@ def moment(text: str) -> datetime:
 
 
 def _no_table(error: HttpResponseError) -> bool:
-    return error.status_code == 404 or "TableNotFound" in str(error)
+    return "TableNotFound" in f"{getattr(error, 'error_code', '')} {error}"
 
 
 def _size(operation: Operation) -> int:
