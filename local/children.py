@@ -79,11 +79,11 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def storage_connection(base: int) -> str:
-    """The connection string of an Azurite whose blob port is `base`."""
+def storage_connection(blob: int, queue: int, table: int) -> str:
+    """The connection string of an Azurite on these ports."""
     endpoints = "".join(
-        f"{service}Endpoint=http://127.0.0.1:{base + offset}/{_ACCOUNT};"
-        for offset, service in enumerate(("Blob", "Queue", "Table"))
+        f"{service}Endpoint=http://127.0.0.1:{port}/{_ACCOUNT};"
+        for service, port in (("Blob", blob), ("Queue", queue), ("Table", table))
     )
     return f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT};AccountKey={_KEY};{endpoints}"
 

@@ -113,7 +113,7 @@ def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> N
     with console.status("Starting storage …") as status:
         start(azurite(ports, state), f"http://127.0.0.1:{ports.azurite + 2}/")
         settings = {
-            "AzureWebJobsStorage": storage_connection(ports.azurite),
+            "AzureWebJobsStorage": storage_connection(ports.azurite, ports.azurite + 1, ports.azurite + 2),
             "FUNCTIONS_WORKER_RUNTIME": "python",
             "SCAN_SCHEDULE": os.environ.get("SCAN_SCHEDULE") or SCHEDULE,
         }

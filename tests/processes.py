@@ -17,13 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from local.children import AZURITE, storage_connection
+
 ROOT = Path(__file__).resolve().parent.parent
-AZURITE = ROOT / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
-
-# The account and key that Azurite is known by: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
-_ACCOUNT = "devstoreaccount1"
-_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-
 
 # Below the range from which Linux takes the ports of outgoing connections (32768 on), which could take a
 # port between the look and the start of the server; apart for each of several test processes.
@@ -85,11 +81,7 @@ class Azurite:
     @property
     def connection_string(self) -> str:
         """What ``AzureWebJobsStorage`` is set to."""
-        endpoints = "".join(
-            f"{service.capitalize()}Endpoint=http://127.0.0.1:{port}/{_ACCOUNT};"
-            for service, port in self.ports.items()
-        )
-        return f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT};AccountKey={_KEY};{endpoints}"
+        return storage_connection(**self.ports)
 
     def start(self) -> None:
         """Start it, with what it stored before, and wait until it answers."""

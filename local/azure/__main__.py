@@ -6,12 +6,12 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
 
+from local.arguments import whole_number
 from local.azure import fleet
 from local.azure.control import Control
 from local.azure.identity import Identity
@@ -132,14 +132,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add(
         "--latency-ms",
-        type=_number(0, 60_000),
+        type=whole_number(0, 60_000),
         default=0,
         metavar="MS",
         help="how long ARM takes to answer anything (default: %(default)s)",
     )
     add(
         "--page-size",
-        type=_number(1, 100_000),
+        type=whole_number(1, 100_000),
         default=50,
         metavar="N",
         help="items on a page of a list (default: %(default)s)",
@@ -161,23 +161,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--token-lifetime",
-        type=_number(1, 10**7),
+        type=whole_number(1, 10**7),
         default=86_400,
         metavar="S",
         help="seconds for which a token is good (default: %(default)s)",
     )
     add("--log-file", type=Path, metavar="F", help="append every ARM request to F, as JSON lines")
     return parser
-
-
-def _number(lowest: int, highest: int) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        number = int(text)
-        if not lowest <= number <= highest:
-            raise argparse.ArgumentTypeError(f"{text} is not from {lowest} to {highest}")
-        return number
-
-    return whole_number
 
 
 def _limit(text: str) -> Limit:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from local.arguments import whole_number
 from local.fleets.clusters import Cluster, Pool, with_rules
 from local.fleets.documents import documents
 from local.fleets.hub import hub
@@ -182,25 +183,23 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--sample", action="store_true", help="write the sample fleet, to local/fleets/sample")
-    what.add_argument("--clusters", type=_within(1), metavar="N", help="write a fleet of N clusters")
+    what.add_argument(
+        "--clusters", type=whole_number(1, 100_000), metavar="N", help="write a fleet of N clusters"
+    )
     add("--out", type=Path, metavar="DIR", help="where to; a fleet that is there is replaced")
-    add("--subscriptions", type=_within(1), default=1, metavar="N", help="spread over N (default: 1)")
+    add(
+        "--subscriptions",
+        type=whole_number(1, 100_000),
+        default=1,
+        metavar="N",
+        help="spread over N (default: 1)",
+    )
     room = 200  # in the smallest subnet
-    add("--nodes", type=_within(1, room), default=3, metavar="N", help="nodes in each pool (default: 3)")
+    add("--nodes", type=whole_number(1, room), default=3, metavar="N", help="nodes in each pool (default: 3)")
     add("--faulty", type=_share, default=0.0, metavar="SHARE", help="share with a fault, 0 to 1 (default: 0)")
     add("--seed", type=int, default=1, help="another seed, another fleet (default: 1)")
     add("--outcomes", type=Path, metavar="FILE", help="write what each check should say of each cluster")
     return parser
-
-
-def _within(lowest: int, highest: int = 100_000) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        number = int(text)
-        if not lowest <= number <= highest:
-            raise argparse.ArgumentTypeError(f"{text} is not from {lowest} to {highest}")
-        return number
-
-    return whole_number
 
 
 def _share(text: str) -> float:

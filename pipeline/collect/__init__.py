@@ -17,7 +17,13 @@ from facts.snapshot import (
     VirtualNetwork,
 )
 from facts.times import timestamp
-from pipeline.collect.documents import AgentPool, InterfaceModel, ManagedCluster, ScaleSet
+from pipeline.collect.documents import (
+    AgentPool,
+    InterfaceModel,
+    ManagedCluster,
+    ScaleSet,
+    VirtualMachine,
+)
 from pipeline.collect.inventory import (
     CLUSTERS,
     INTERFACES,
@@ -56,11 +62,7 @@ async def collect(inventory: Inventory, cluster_id: str) -> Snapshot | Missing |
 
 
 async def _node_pool(inventory: Inventory, managed: ManagedCluster, pool: AgentPool) -> NodePool:
-    machines = (
-        await _scale_set_machines(inventory, managed, pool)
-        if pool.type.lower() == "virtualmachinescalesets"
-        else await _plain_machines(inventory, managed, pool)
-    )
+    machines = await _machines(inventory, managed, pool)
     if pool.subnet_id and not any(
         resource_id.key(model.subnet_id) == resource_id.key(pool.subnet_id) for model in machines.attached
     ):
@@ -87,51 +89,58 @@ async def _node_pool(inventory: Inventory, managed: ManagedCluster, pool: AgentP
     )
 
 
-async def _scale_set_machines(inventory: Inventory, managed: ManagedCluster, pool: AgentPool) -> _Machines:
+async def _machines(inventory: Inventory, managed: ManagedCluster, pool: AgentPool) -> _Machines:
+    """The scale set of a pool with its instances, or the plain machines that carry it."""
     machines = _Machines([], {}, [])
-    ref, group = managed.cluster.ref, managed.cluster.node_resource_group
-    found = await inventory.in_group(SCALE_SETS, ref.subscription_id, group)
+    subscription_id, group = managed.cluster.ref.subscription_id, managed.cluster.node_resource_group
+    found: tuple[ScaleSet | VirtualMachine, ...] | Missing
+    if pool.type.lower() == "virtualmachinescalesets":
+        kind = SCALE_SETS.words
+        found = await inventory.in_group(SCALE_SETS, subscription_id, group)
+    else:
+        kind = MACHINES.words
+        found = await inventory.in_group(MACHINES, subscription_id, group)
     if isinstance(found, Missing):
         machines.missing.append(found)
         return machines
-    for scale_set in (one for one in found if _carries(one.pool, one.name, pool.name)):
-        machines.resource_ids.append(scale_set.id)
-        if scale_set.interface is not None and scale_set.interface.subnet_id:
-            _attach(machines, scale_set.interface)
-        if pool.count == 0:
+    for one in found:
+        if not _carries(one.pool, one.name, pool.name):
             continue
-        interfaces = await inventory.interfaces_of(scale_set)
-        if isinstance(interfaces, Missing):
-            machines.missing.append(interfaces)
-            continue
-        for interface in interfaces:
-            if interface.primary:
-                node = _instance(scale_set, interface.machine_id, interface.addresses)
-                _attach(machines, interface.model, node)
+        machines.resource_ids.append(one.id)
+        if isinstance(one, ScaleSet):
+            await _attach_instances(inventory, machines, one, count=pool.count)
+        else:
+            await _attach_machine(inventory, machines, one)
     if not machines.resource_ids and pool.count > 0:
-        machines.missing.append(_no_machines(managed, pool, "scale set"))
+        machines.missing.append(_no_machines(managed, pool, kind))
     return machines
 
 
-async def _plain_machines(inventory: Inventory, managed: ManagedCluster, pool: AgentPool) -> _Machines:
-    machines = _Machines([], {}, [])
-    ref, group = managed.cluster.ref, managed.cluster.node_resource_group
-    found = await inventory.in_group(MACHINES, ref.subscription_id, group)
-    if isinstance(found, Missing):
-        machines.missing.append(found)
-        return machines
-    for machine in (one for one in found if _carries(one.pool, one.name, pool.name)):
-        machines.resource_ids.append(machine.id)
-        interface = await inventory.find(INTERFACES, machine.interface_id)
-        if isinstance(interface, Missing):
-            machines.missing.append(interface)
-            continue
-        name = (machine.computer_name or machine.name).lower()
-        node = Node(name=name, instance_id=machine.name, addresses=interface.addresses)
-        _attach(machines, interface.model, node)
-    if not machines.resource_ids and pool.count > 0:
-        machines.missing.append(_no_machines(managed, pool, "virtual machine"))
-    return machines
+async def _attach_instances(
+    inventory: Inventory, machines: _Machines, scale_set: ScaleSet, *, count: int
+) -> None:
+    if scale_set.interface is not None and scale_set.interface.subnet_id:
+        _attach(machines, scale_set.interface)
+    if count == 0:
+        return
+    interfaces = await inventory.interfaces_of(scale_set)
+    if isinstance(interfaces, Missing):
+        machines.missing.append(interfaces)
+        return
+    for interface in interfaces:
+        if interface.primary:
+            node = _instance(scale_set, interface.machine_id, interface.addresses)
+            _attach(machines, interface.model, node)
+
+
+async def _attach_machine(inventory: Inventory, machines: _Machines, machine: VirtualMachine) -> None:
+    interface = await inventory.find(INTERFACES, machine.interface_id)
+    if isinstance(interface, Missing):
+        machines.missing.append(interface)
+        return
+    name = (machine.computer_name or machine.name).lower()
+    node = Node(name=name, instance_id=machine.name, addresses=interface.addresses)
+    _attach(machines, interface.model, node)
 
 
 def _attach(machines: _Machines, model: InterfaceModel, node: Node | None = None) -> None:
