@@ -251,7 +251,7 @@ def _watch(console: Console, url: str, children: list[Child], last: dict[str, An
         if full and full != seen:
             seen = full
             console.print(
-                f"[dim]{time.strftime('%H:%M:%S')}[/] scheduled scan completed: "
+                f"[dim]{time.strftime('%H:%M:%S')}[/] scan completed: "
                 f"{health['clusters']} clusters, {len(now)} open findings"
             )
 
