@@ -5,11 +5,13 @@ or as the CLI prints them, flattened. Properties may be missing, `null`, or ther
 both as a single value and as a list.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from facts import resource_id
 from facts.snapshot import NetworkSecurityGroup, SecurityRule
+from packets.addresses import parse_port_range, parse_prefix
 
 
 def properties(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -39,6 +41,34 @@ def read_nsg(document: Mapping[str, Any]) -> NetworkSecurityGroup:
     return NetworkSecurityGroup(
         id=nsg_id, name=str(document.get("name") or nsg_id.rsplit("/", 1)[-1]), rules=tuple(rules)
     )
+
+
+def faults(group: NetworkSecurityGroup) -> Iterator[str]:
+    """What in a group cannot be meant: ports that are none, addresses that are neither that nor a tag.
+
+    A live group may hold values that are newer than this code, and is judged as far as it can be; for a
+    document that somebody pasted it is more likely a slip.
+    """
+    for rule in group.rules:
+        for field, texts in (
+            ("sourcePortRange", rule.source_ports),
+            ("destinationPortRange", rule.destination_ports),
+        ):
+            for text in texts:
+                try:
+                    parse_port_range(text)
+                except ValueError as error:
+                    yield f'{field} of rule "{rule.name}": {error}'
+        for field, texts in (
+            ("sourceAddressPrefix", rule.sources),
+            ("destinationAddressPrefix", rule.destinations),
+        ):
+            # Service tags begin with a letter and hold neither colon nor slash.
+            for text in (one for one in texts if one != "*" and not re.fullmatch(r"[A-Za-z][\w.\-]*", one)):
+                try:
+                    parse_prefix(text)
+                except ValueError as error:
+                    yield f'{field} of rule "{rule.name}": {error}'
 
 
 def _list(document: Mapping[str, Any], field: str) -> Sequence[Any]:

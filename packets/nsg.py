@@ -20,20 +20,26 @@ from msgspec import Struct, structs
 from facts.snapshot import Direction, NetworkSecurityGroup, SecurityRule
 from packets.addresses import (
     EVERY_ADDRESS,
+    EVERY_PORT,
+    IPV4,
+    IPV6,
     NOTHING,
     IntervalSet,
     parse_port_range,
     parse_prefix,
     parse_prefixes,
+    to_prefixes,
     union,
 )
+from packets.answers import Answer, RulePart
 from packets.boxes import Box, Undecided
 
 Verdict = Literal["allowed", "denied", "unknown"]
 
 _ANY = frozenset({"*", "any", "all", "0.0.0.0/0"})
 """Ways to write "everything": the documentation calls `*`, `Any` and `0.0.0.0/0` equivalent."""
-_PROTOCOLS = frozenset({"tcp", "udp", "icmp", "esp", "ah"})
+PROTOCOLS = frozenset({"tcp", "udp", "icmp", "esp", "ah"})
+"""What a rule can be about, besides everything."""
 _DIRECTIONS = frozenset({"inbound", "outbound"})
 
 # Address ranges that the Internet tag leaves out besides the virtual network: not publicly reachable
@@ -100,27 +106,39 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 
 class Tags(Struct, frozen=True):
-    """The addresses that service tags stand for, by lower-case name."""
+    """The addresses that names in rules stand for."""
 
     addresses: Mapping[str, IntervalSet]
+    """Service tags, by lower-case name."""
+    groups: Mapping[str, IntervalSet] = {}
+    """Application security groups, by the key of their id, or by lower-case name."""
 
     @classmethod
-    def of_network(cls, prefixes: Iterable[str], others: Mapping[str, IntervalSet] | None = None) -> Self:
+    def of_network(
+        cls,
+        network: Iterable[str] | IntervalSet | None,
+        others: Mapping[str, IntervalSet] | None = None,
+        groups: Mapping[str, IntervalSet] | None = None,
+    ) -> Self:
         """The tags that follow from a virtual network's address space, its peers' included.
 
         VirtualNetwork holds the platform's address 168.63.129.16 too; Internet is
         what lies outside and is publicly reachable
         (https://learn.microsoft.com/azure/virtual-network/service-tags-overview).
+        Where the network is not known, these two are not.
         """
-        network = parse_prefixes(prefixes) | _PLATFORM
-        return cls(
-            {
-                **{name.lower(): addresses for name, addresses in (others or {}).items()},
-                "virtualnetwork": network,
-                "azureloadbalancer": _PLATFORM,
-                "internet": EVERY_ADDRESS - network - _PRIVATE,
-            }
-        )
+        known = {name.lower(): addresses for name, addresses in (others or {}).items()}
+        known["azureloadbalancer"] = _PLATFORM
+        if network is not None:
+            space = network if isinstance(network, IntervalSet) else parse_prefixes(network)
+            known["virtualnetwork"] = space | _PLATFORM
+            known["internet"] = EVERY_ADDRESS - space - _PLATFORM - _PRIVATE
+        return cls(known, {name.lower(): addresses for name, addresses in (groups or {}).items()})
+
+    def of_group(self, group: str) -> IntervalSet | None:
+        """The addresses of an application security group, named by id."""
+        by_name = self.groups.get(group.rsplit("/", 1)[-1].lower())
+        return self.groups.get(group.lower(), by_name)
 
 
 def evaluate(nsg: NetworkSecurityGroup, question: Question, tags: Tags) -> tuple[Decision, ...]:
@@ -158,6 +176,55 @@ def evaluate(nsg: NetworkSecurityGroup, question: Question, tags: Tags) -> tuple
             decided.items(), key=lambda item: (item[1][0].priority, item[0])
         )
     )
+
+
+def answer(
+    nsg: NetworkSecurityGroup,
+    direction: Direction,
+    protocol: str,
+    tags: Tags,
+    *,
+    sources: IntervalSet,
+    destinations: IntervalSet,
+    ports: IntervalSet,
+) -> Answer:
+    """Say which of some sources reach all of some destinations on some ports.
+
+    Packets are of one address family: sources are asked about with the destinations of their own.
+    Raises `ValueError` if no packet is left to ask about.
+    """
+    decisions: list[Decision] = []
+    asked = NOTHING
+    for family in (IPV4, IPV6):
+        packets = Box(sources & family, EVERY_PORT, destinations & family, ports)
+        if not packets.empty:
+            asked |= packets.sources
+            question = Question(direction=direction, protocol=protocol, packets=packets)
+            decisions += evaluate(nsg, question, tags)
+    if not asked:
+        raise ValueError("source and destination have no address family in common")
+    return Answer.of(
+        asked,
+        denied=union(decision.sources for decision in decisions if decision.verdict == "denied"),
+        doubtful=union(decision.sources for decision in decisions if decision.verdict == "unknown"),
+        rules=tuple(
+            RulePart(
+                name=decision.rule.name,
+                priority=decision.rule.priority,
+                access=decision.rule.access,
+                matched=to_prefixes(decision.sources),
+                why=_why(decision),
+            )
+            for decision in decisions
+        ),
+    )
+
+
+def _why(decision: Decision) -> str:
+    to = ", ".join(to_prefixes(decision.destinations))
+    if decision.doubt is not None:
+        return f"may decide what goes to {to}, but {decision.doubt.why}"
+    return f"first to match what goes to {to}: {decision.verdict}"
 
 
 def free_priority(nsg: NetworkSecurityGroup, direction: Direction, below: int) -> int | None:
@@ -228,7 +295,7 @@ def _match(rule: SecurityRule, protocol: str, tags: Tags) -> _Match | None:
     doubts: list[Doubt] = []
     written = rule.protocol.lower()
     if written not in _ANY and written != protocol.lower():
-        if written in _PROTOCOLS:
+        if written in PROTOCOLS:
             return None
         doubts.append(Doubt("unknown_rule_value", f'its protocol "{rule.protocol}" is not known'))
     if rule.direction.lower() not in _DIRECTIONS:
@@ -250,8 +317,14 @@ def _match(rule: SecurityRule, protocol: str, tags: Tags) -> _Match | None:
 
 def _addresses(texts: Sequence[str], groups: Sequence[str], tags: Tags, side: str) -> _Field:
     known = []
-    names = [f'application security group "{group.rsplit("/", 1)[-1]}"' for group in groups]
+    names = []
     code = "unknown_security_group"
+    for group in groups:
+        members = tags.of_group(group)
+        if members is None:
+            names.append(f'application security group "{group.rsplit("/", 1)[-1]}"')
+        else:
+            known.append(members)
     for text in texts:
         name = text.strip().lower()
         if name in _ANY:
