@@ -207,7 +207,7 @@ def _show(console: Console, url: str, scan: dict[str, Any]) -> None:
         for one in findings:
             colour = _COLOURS.get(one["severity"], "")
             first = next((remedy for remedy in one["remediation"] if remedy["commands"]), None)
-            mend = f"\n[green]{escape(first['commands'][-1])}[/]" if first else ""
+            mend = "".join(f"\n[green]{escape(command)}[/]" for command in first["commands"]) if first else ""
             table.add_row(
                 f"[{colour}]{one['severity']}[/]",
                 escape(one["cluster"]["name"]),
