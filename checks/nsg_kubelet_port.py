@@ -250,8 +250,10 @@ def _add(block: _Block, decision: Decision, source: _Place, destination: _Place)
 
 
 def _unlisted(place: _Place) -> bool:
-    """Whether nodes stand there that could not be listed."""
-    return not place.nodes and place.pool.count > 0
+    """Whether nodes may stand there that could not be listed."""
+    if place.pool.missing:
+        return not place.nodes
+    return place.pool.count != 0 and not any(one.nodes for one in place.pool.placements)
 
 
 def _fault(cluster: Cluster, layer: _Layer, block: _Block, allow: Remediation) -> Fault:
@@ -399,6 +401,8 @@ def _allow(layer: _Layer, blocks: list[_Block], places: list[_Place]) -> Remedia
             )
         moved = same_way[ceiling]
         summary += f' No lower number is free, so "{moved.name}" moves to {lower} first.'
+        if lower > ceiling + 1:
+            summary += " The rules in between then come before it: look at what they allow."
         commands.append(
             _az(
                 "network nsg rule update",

@@ -37,6 +37,13 @@ class ResourceId(Struct, frozen=True):
         return self.resource_group or self.subscription_id
 
 
+_GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
+# 1 to 63 letters, digits, underscores and hyphens, as Azure has it for managed clusters
+# (https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules).
+_CLUSTER_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?$")
+_GROUP_NAME = re.compile(r"^[\w.()-]{1,90}$")
+
+
 def key(resource_id: str) -> str:
     """The form under which two ids of one resource are equal."""
     return resource_id.strip().rstrip("/").lower()
@@ -59,6 +66,19 @@ def parse(resource_id: str) -> ResourceId:
         type="/".join(types),
         names=tuple(segments[1::2]),
     )
+
+
+def parse_cluster(resource_id: str) -> ResourceId:
+    """Take the id of a managed cluster apart; raises `ValueError` for whatever cannot be one."""
+    parts = parse(resource_id)
+    if (
+        parts.type.lower() != "microsoft.containerservice/managedclusters"
+        or not _GUID.match(parts.subscription_id)
+        or not _GROUP_NAME.match(parts.resource_group)
+        or not _CLUSTER_NAME.match(parts.name)
+    ):
+        raise ValueError(f"not the id of a managed cluster: {resource_id[:200]!r}")
+    return parts
 
 
 def parent(resource_id: str) -> str:

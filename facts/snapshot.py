@@ -110,7 +110,8 @@ class NodePool(Struct, frozen=True, kw_only=True):
     os_type: str
     type: str
     """`VirtualMachineScaleSets`, `AvailabilitySet`, `VirtualMachines`."""
-    count: int
+    count: int | None
+    """The nodes that the pool should have; `None` where Azure does not say."""
     power_state: str
     resource_ids: tuple[str, ...]
     """The scale sets or virtual machines that carry the nodes."""

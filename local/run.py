@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -42,6 +42,10 @@ SAMPLE = ROOT / "local" / "fleets" / "sample"
 SCHEDULE = "0 */15 * * * *"
 _COLOURS = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 _OUTCOMES = {"fail": "red", "unknown": "yellow", "pass": "green", "not_applicable": "dim"}
+
+
+class NotNowError(OSError):
+    """The app cannot answer for the moment: its worker or its storage is being started anew."""
 
 
 class StopRequested(Exception):  # noqa: N818 - not an error
@@ -74,11 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started: list[Child] = []
     status = 0
     try:
-        _run(console, asked, started)
+        status = _run(console, asked, started)
     except StopRequested:
         console.print("\nStopping …")
-    except StartError as error:
-        Console(stderr=True, highlight=False).print(escape(str(error)))
+    except (StartError, NotNowError) as error:
+        Console(stderr=True, highlight=False).print(escape(str(error)), soft_wrap=True)
         status = 1
     finally:
         # A second Ctrl-C must not leave anything running.
@@ -93,7 +97,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise StopRequested(number, frame)
 
 
-def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> None:
+def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> int:
+    """Start everything, scan, and go on; the exit status of a single scan."""
     ports = Ports.of(os.environ)
     real = bool(os.environ.get("AZURE_SUBSCRIPTION_IDS"))
     if real and asked.fleet:
@@ -134,7 +139,7 @@ def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> N
     scan = _scan(console, url)
     _show(console, url, scan)
     if asked.once:
-        return
+        return 0 if scan["status"] == "completed" else 1
     console.print(
         f"\nScans go on, {settings['SCAN_SCHEDULE']} (second, minute, hour, day, month, weekday; UTC)."
         f"\n  {url}/api/findings    what is wrong, and which command mends it"
@@ -147,7 +152,7 @@ def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> N
         console.print(
             f"Edit a file of the fleet to mend a fault, then: curl -X POST {url}/api/scans", soft_wrap=True
         )
-    _watch(console, url, started, scan)
+    return _watch(console, url, started, scan)
 
 
 def _state_directory(ports: Ports, fleet: str) -> Path:
@@ -228,7 +233,7 @@ def _show(console: Console, url: str, scan: dict[str, Any]) -> None:
         console.print(table)
 
 
-def _watch(console: Console, url: str, children: list[Child], last: dict[str, Any]) -> None:
+def _watch(console: Console, url: str, children: list[Child], last: dict[str, Any]) -> NoReturn:
     """Until stopped: say what later scans changed; raises `StartError` if a process ends by itself."""
     before = _open(url)
     seen = last["id"]
@@ -239,7 +244,7 @@ def _watch(console: Console, url: str, children: list[Child], last: dict[str, An
                 raise StartError(f"{child.name} ended unexpectedly:\n{child.last_lines()}")
         try:
             now = _open(url)
-            health = _call(f"{url}/api/health")
+            health = _call(f"{url}/api/health", patience=0)
         except OSError:
             continue
         for finding_id in now.keys() - before.keys():
@@ -259,21 +264,35 @@ def _watch(console: Console, url: str, children: list[Child], last: dict[str, An
 def _open(url: str) -> dict[str, str]:
     return {
         one["id"]: f"{one['cluster']['name']}: {one['title']}"
-        for one in _items(f"{url}/api/findings?limit=1000")
+        for one in _items(f"{url}/api/findings?limit=1000", patience=0)
     }
 
 
-def _items(url: str) -> Iterator[dict[str, Any]]:
+def _items(url: str, *, patience: float = 60) -> Iterator[dict[str, Any]]:
     """Every item of a paged list."""
     following = url
     while following:
-        page = _call(following)
+        page = _call(following, patience=patience)
         yield from page["items"]
         following = f"{url}&cursor={page['next']}" if page["next"] else ""
 
 
-def _call(url: str, data: bytes | None = None) -> Any:
-    """The JSON that a route answers with, whatever its status."""
+def _call(url: str, data: bytes | None = None, *, patience: float = 60) -> Any:
+    """The JSON that a route answers with; while the app cannot answer, again for some seconds.
+
+    Raises `NotNowError` when they are over, `StartError` for an answer that another try cannot better.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return _answer(url, data)
+        except NotNowError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1)
+
+
+def _answer(url: str, data: bytes | None) -> Any:
     request = urllib.request.Request(url, data=data)  # noqa: S310 - loopback, our own
     try:
         with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
@@ -286,7 +305,12 @@ def _call(url: str, data: bytes | None = None) -> Any:
             answer = {}
         if error.code == 503 and "checkedAt" in answer:
             return answer
-        raise StartError(f"{url} answered {error.code}: {answer.get('detail') or body[:200]!r}") from error
+        what = f"{url} answered {error.code}: {answer.get('detail') or body[:200]!r}"
+        if error.code >= 500:
+            raise NotNowError(what) from error
+        raise StartError(what) from error
+    except OSError as error:
+        raise NotNowError(f"{url} does not answer: {error}") from error
 
 
 if __name__ == "__main__":

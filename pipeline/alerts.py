@@ -176,8 +176,12 @@ async def _clusters_of(store: Store, target: str) -> list[str]:
     except ValueError:
         return []
     scope = f"/subscriptions/{parts.subscription_id}/resourceGroups/{parts.resource_group}"
-    if parts.type.lower().startswith("microsoft.containerservice/managedclusters"):
+    if f"{parts.type.lower()}/".startswith("microsoft.containerservice/managedclusters/"):
         cluster_id = f"{scope}/providers/Microsoft.ContainerService/managedClusters/{parts.names[0]}"
+        try:
+            resource_id.parse_cluster(cluster_id)
+        except ValueError:
+            return []
         known = await store.cluster(cluster_key(cluster_id))
         if known is not None:
             return [known.value.cluster.id]

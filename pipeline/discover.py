@@ -45,6 +45,9 @@ async def discover(clients: Clients, inventory: Inventory, store: Store) -> Disc
             problems.append(listed.reason)
         else:
             found.update({key: managed.cluster.ref.id for key, managed in listed.items()})
+            # Asked for by itself, each of these will say what is wrong with it.
+            for odd in inventory.unreadable(CLUSTERS, subscription_id):
+                found[resource_id.key(odd)] = odd
     watched = clients.settings.subscription_ids
     unwatched = []
     for cluster_id in known:

@@ -16,6 +16,9 @@ from azure.core.exceptions import (
 
 from facts.finding import Reason
 
+_GONE = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound"})
+"""What ARM and the providers call a resource that is not there. Another 404, SubscriptionNotFound say,
+may as well mean a lost permission."""
 _ACTION = re.compile(r"perform action '([^']+)'")
 
 TRANSIENT = frozenset({"throttled", "timeout", "unreachable", "azure_error", "malformed_answer"})
@@ -53,7 +56,10 @@ def _explain(error: Exception, action: str) -> tuple[str, str]:
         case HttpResponseError(status_code=403):
             return "permission_denied", action
         case HttpResponseError(status_code=404):
-            return "not_found", "it does not exist (any more)"
+            said = error.error.code if error.error else None
+            if said in _GONE:
+                return "not_found", "it does not exist (any more)"
+            return "not_visible", f"Azure does not find it ({said or '404'}): {_first_line(error)}"
         case HttpResponseError(status_code=429):
             return "throttled", "Azure is throttling requests of this subscription"
         case HttpResponseError():

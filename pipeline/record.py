@@ -1,5 +1,7 @@
 """Record what a scan said of a cluster: once, whole, and never over something newer."""
 
+import asyncio
+import random
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -16,7 +18,7 @@ from pipeline.run import cluster_key
 from pipeline.scans import ClusterScan
 from pipeline.store import CheckState, ClusterState, Conflict, LastScan, Store, Stored
 
-_TRIES = 6
+_TRIES = 10
 """Two workers rarely meet on one cluster; somebody who loses this often gives the message back."""
 _REMEMBERED = 10
 """Scans whose messages are recognised when they are delivered again."""
@@ -76,6 +78,7 @@ async def record(
         try:
             await store.commit(changes, known, state, before, _remember(before, message))
         except Conflict:
+            await _stand_back()
             continue
         telemetry.log.info(
             "recorded: %s, %d findings open or changed, %d transitions",
@@ -115,10 +118,16 @@ async def record_retired(
         try:
             await store.commit(changes, open_before, state, before, _remember(before, message))
         except Conflict:
+            await _stand_back()
             continue
         telemetry.log.info("cluster is retired (%s): %d findings resolved", status, len(changes))
         return
     raise Conflict(f"cluster {key} kept changing")
+
+
+async def _stand_back() -> None:
+    """Let others finish first, each for another moment."""
+    await asyncio.sleep(random.uniform(0.05, 0.5))  # noqa: S311 - nothing secret about it
 
 
 def _values(findings: Mapping[str, Stored[Finding]]) -> dict[str, Finding]:

@@ -188,11 +188,9 @@ async def _named(store: Store, name: str, place: int) -> str:
     field = f"clusters[{place}]"
     if name.startswith("/"):
         try:
-            parts = resource_id.parse(name)
+            resource_id.parse_cluster(name)
         except ValueError as error:
             raise Problem(400, f"{field}: {error}.", field=field) from error
-        if parts.type.lower() != "microsoft.containerservice/managedclusters" or len(parts.names) != 1:
-            raise Problem(400, f"{field}: {name[:300]!r} is not the id of a managed cluster.", field=field)
         known = await store.cluster(cluster_key(name))
     else:
         known = await store.cluster(name) if _is_key(name) else None

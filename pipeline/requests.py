@@ -104,7 +104,7 @@ def query[Q: Struct](request: func.HttpRequest, kind: type[Q]) -> Q:
         if name not in known:
             raise Problem(
                 400,
-                f"Unknown query parameter {_shown(name)}. This route takes: {', '.join(known)}.",
+                f"Unknown query parameter {_shown(name)}. This route takes {', '.join(known) or 'none'}.",
                 field=name[:100],
             )
         if len(value) > 4000:

@@ -3,7 +3,7 @@
 import asyncio
 
 from facts.finding import Outcome, Reason
-from facts.resource_id import parse
+from facts.resource_id import parse_cluster
 from facts.snapshot import Missing
 from facts.times import timestamp
 from pipeline import clients, retention, scans, telemetry
@@ -179,11 +179,9 @@ def _summary(message: ScanRequest, *, total: int | None = None, problems: tuple[
 
 def _key(message: ClusterScan) -> str:
     try:
-        parts = parse(message.cluster_id)
+        parse_cluster(message.cluster_id)
     except ValueError as error:
         raise MessageError(f"clusterId: {error}") from error
-    if parts.type.lower() != "microsoft.containerservice/managedclusters":
-        raise MessageError(f"clusterId: not a managed cluster: {message.cluster_id[:300]!r}")
     return cluster_key(message.cluster_id)
 
 

@@ -17,6 +17,7 @@ from facts.snapshot import (
     VirtualNetwork,
 )
 from facts.times import timestamp
+from packets.addresses import parse_prefixes
 from pipeline.collect.documents import (
     AgentPool,
     InterfaceModel,
@@ -111,13 +112,13 @@ async def _machines(inventory: Inventory, managed: ManagedCluster, pool: AgentPo
             await _attach_instances(inventory, machines, one, count=pool.count)
         else:
             await _attach_machine(inventory, machines, one)
-    if not machines.resource_ids and pool.count > 0:
+    if not machines.resource_ids and pool.count != 0:
         machines.missing.append(_no_machines(managed, pool, kind))
     return machines
 
 
 async def _attach_instances(
-    inventory: Inventory, machines: _Machines, scale_set: ScaleSet, *, count: int
+    inventory: Inventory, machines: _Machines, scale_set: ScaleSet, *, count: int | None
 ) -> None:
     if scale_set.interface is not None and scale_set.interface.subnet_id:
         _attach(machines, scale_set.interface)
@@ -127,10 +128,14 @@ async def _attach_instances(
     if isinstance(interfaces, Missing):
         machines.missing.append(interfaces)
         return
-    for interface in interfaces:
-        if interface.primary:
-            node = _instance(scale_set, interface.machine_id, interface.addresses)
-            _attach(machines, interface.model, node)
+    primary = [interface for interface in interfaces if interface.primary]
+    for interface in primary:
+        node = _instance(scale_set, interface.machine_id, interface.addresses)
+        _attach(machines, interface.model, node)
+    if not primary:
+        what = f'network interfaces of scale set "{scale_set.name}"'
+        message = f"Could not read {what}: Azure lists none, though the pool has {_nodes(count)}."
+        machines.missing.append(_unread("no_data", what, scale_set.id, message))
 
 
 async def _attach_machine(inventory: Inventory, machines: _Machines, machine: VirtualMachine) -> None:
@@ -179,15 +184,22 @@ def _no_machines(managed: ManagedCluster, pool: AgentPool, words: str) -> Missin
     cluster = managed.cluster
     group = f"/subscriptions/{cluster.ref.subscription_id}/resourceGroups/{cluster.node_resource_group}"
     what = f'{words} of node pool "{pool.name}"'
+    message = (
+        f'Could not find a {what} in resource group "{cluster.node_resource_group}", '
+        f"though the pool has {_nodes(pool.count)}."
+    )
+    return _unread("no_data", what, group, message)
+
+
+def _nodes(count: int | None) -> str:
+    if count is None:
+        return "a number of nodes that Azure does not say"
+    return f"{count} node{'s' * (count != 1)}"
+
+
+def _unread(code: str, what: str, resource: str, message: str) -> Missing:
     return Missing(
-        what=what,
-        resource_id=group,
-        reason=Reason(
-            code="no_data",
-            message=f'Could not find a {what} in resource group "{cluster.node_resource_group}", '
-            f"though the pool has {pool.count} nodes.",
-            resource=group,
-        ),
+        what=what, resource_id=resource, reason=Reason(code=code, message=message, resource=resource)
     )
 
 
@@ -195,26 +207,28 @@ async def _subnet(inventory: Inventory, subnet_id: str) -> Subnet | Missing:
     network = await inventory.find(NETWORKS, resource_id.parent(subnet_id))
     if isinstance(network, Missing):
         return network
-    for subnet in network.subnets:
-        if resource_id.key(subnet.id) == resource_id.key(subnet_id):
-            return Subnet(
-                id=subnet.id,
-                prefixes=subnet.prefixes,
-                network=VirtualNetwork(
-                    id=network.id, prefixes=network.prefixes, peered_prefixes=network.peered_prefixes
-                ),
-                nsg=await _nsg(inventory, subnet.nsg_id),
-            )
     what = f'subnet "{subnet_id.rsplit("/", 1)[-1]}"'
-    return Missing(
-        what=what,
-        resource_id=subnet_id,
-        reason=Reason(
-            code="not_found",
-            message=f"Could not read {what}: its virtual network does not have it.",
-            resource=subnet_id,
-        ),
-    )
+    for subnet in network.subnets:
+        if resource_id.key(subnet.id) != resource_id.key(subnet_id):
+            continue
+        space = (*subnet.prefixes, *network.prefixes, *network.peered_prefixes)
+        try:
+            parse_prefixes(space)
+        except ValueError as error:
+            return _unread("malformed_answer", what, subnet_id, f"Could not read {what}: {error}.")
+        if not subnet.prefixes:
+            message = f"Could not read {what}: Azure names no address prefix of it."
+            return _unread("no_data", what, subnet_id, message)
+        return Subnet(
+            id=subnet.id,
+            prefixes=subnet.prefixes,
+            network=VirtualNetwork(
+                id=network.id, prefixes=network.prefixes, peered_prefixes=network.peered_prefixes
+            ),
+            nsg=await _nsg(inventory, subnet.nsg_id),
+        )
+    message = f"Could not read {what}: its virtual network does not have it."
+    return _unread("not_found", what, subnet_id, message)
 
 
 async def _nsg(inventory: Inventory, nsg_id: str) -> NetworkSecurityGroup | Missing | None:

@@ -4,7 +4,7 @@ The documents are ARM's own, as the SDK's models give them back; whatever is
 missing in one is missing here too and never an error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -24,7 +24,8 @@ class AgentPool(Struct, frozen=True, kw_only=True):
     mode: str
     os_type: str
     type: str
-    count: int
+    count: int | None
+    """`None` where Azure does not say."""
     power_state: str
     subnet_id: str
 
@@ -119,7 +120,7 @@ def read_cluster(document: Document) -> ManagedCluster:
             network_plugin_mode=_text(network, "networkPluginMode"),
             tags={str(name): str(value) for name, value in _map(document, "tags").items()},
         ),
-        pools=tuple(_pool(pool) for pool in body.get("agentPoolProfiles") or ()),
+        pools=tuple(_pool(pool) for pool in _each(body, "agentPoolProfiles")),
     )
 
 
@@ -130,16 +131,25 @@ def _pool(document: Document) -> AgentPool:
         os_type=_text(document, "osType"),
         # A profile without a type is an availability set: the field came with scale sets.
         type=_text(document, "type") or "AvailabilitySet",
-        count=int(document.get("count") or 0),
+        count=_count(document),
         power_state=_text(_map(document, "powerState"), "code"),
         subnet_id=_text(document, "vnetSubnetID"),
     )
 
 
+def _count(pool: Document) -> int | None:
+    """The nodes of a pool; one of single machines may say it by machine size alone."""
+    if isinstance(count := pool.get("count"), int):
+        return count
+    sizes = _each(_map(_map(pool, "virtualMachinesProfile"), "scale"), "manual")
+    counts = [size["count"] for size in sizes if isinstance(size.get("count"), int)]
+    return sum(counts) if counts else None
+
+
 def read_scale_set(document: Document) -> ScaleSet:
     """`Microsoft.Compute/virtualMachineScaleSets`."""
     profile = _map(properties(document), "virtualMachineProfile")
-    interfaces = _map(profile, "networkProfile").get("networkInterfaceConfigurations") or ()
+    interfaces = _each(_map(profile, "networkProfile"), "networkInterfaceConfigurations")
     return ScaleSet(
         id=_text(document, "id"),
         name=_text(document, "name"),
@@ -152,7 +162,7 @@ def read_scale_set(document: Document) -> ScaleSet:
 def read_virtual_machine(document: Document) -> VirtualMachine:
     """`Microsoft.Compute/virtualMachines`."""
     body = properties(document)
-    interfaces = _map(body, "networkProfile").get("networkInterfaces") or ()
+    interfaces = _each(_map(body, "networkProfile"), "networkInterfaces")
     return VirtualMachine(
         id=_text(document, "id"),
         name=_text(document, "name"),
@@ -165,7 +175,7 @@ def read_virtual_machine(document: Document) -> VirtualMachine:
 def read_interface(document: Document) -> Interface:
     """`Microsoft.Network/networkInterfaces`, of a plain machine or of a scale set's instance."""
     body = properties(document)
-    configurations = body.get("ipConfigurations") or ()
+    configurations = _each(body, "ipConfigurations")
     by_family: dict[bool, str] = {}
     # The primary configuration comes first; of the others only another family's first one is the node's.
     for configuration in sorted(configurations, key=lambda one: not _is_primary(one)):
@@ -186,10 +196,10 @@ def read_network(document: Document) -> NetworkModel:
     body = properties(document)
     return NetworkModel(
         id=_text(document, "id"),
-        prefixes=tuple(_map(body, "addressSpace").get("addressPrefixes") or ()),
+        prefixes=both(_map(body, "addressSpace"), "addressPrefix", "addressPrefixes"),
         peered_prefixes=tuple(
             prefix
-            for peering in body.get("virtualNetworkPeerings") or ()
+            for peering in _each(body, "virtualNetworkPeerings")
             for prefix in _peered(properties(peering))
         ),
         subnets=tuple(
@@ -198,7 +208,7 @@ def read_network(document: Document) -> NetworkModel:
                 prefixes=both(properties(subnet), "addressPrefix", "addressPrefixes"),
                 nsg_id=_text(_map(properties(subnet), "networkSecurityGroup"), "id"),
             )
-            for subnet in body.get("subnets") or ()
+            for subnet in _each(body, "subnets")
         ),
     )
 
@@ -211,22 +221,21 @@ def _peered(peering: Document) -> tuple[str, ...]:
     ):
         return ()
     space = _map(peering, "remoteVirtualNetworkAddressSpace") or _map(peering, "remoteAddressSpace")
-    return tuple(space.get("addressPrefixes") or ())
+    return both(space, "addressPrefix", "addressPrefixes")
 
 
 def _model(interface: Document) -> InterfaceModel:
     body = properties(interface)
-    configuration = properties(_primary(body.get("ipConfigurations") or ({},)))
+    configuration = properties(_primary(_each(body, "ipConfigurations") or [{}]))
     return InterfaceModel(
         subnet_id=_text(_map(configuration, "subnet"), "id"),
         nsg_id=_text(_map(body, "networkSecurityGroup"), "id"),
     )
 
 
-def _primary(documents: Any) -> Document:
+def _primary(documents: Sequence[Document]) -> Document:
     """The one that says it is primary, or else the first."""
-    found: Document = next((one for one in documents if _is_primary(one)), documents[0])
-    return found
+    return next((one for one in documents if _is_primary(one)), documents[0])
 
 
 def _is_primary(document: Document) -> bool:
@@ -236,6 +245,12 @@ def _is_primary(document: Document) -> bool:
 def _pool_name(document: Document) -> str:
     tags = {str(name).lower(): str(value) for name, value in _map(document, "tags").items()}
     return tags.get("aks-managed-poolname") or tags.get("poolname") or ""
+
+
+def _each(document: Document, field: str) -> list[Document]:
+    """The objects of a list; whatever else stands in it is nothing that could be read."""
+    value = document.get(field)
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
 def _map(document: Document, field: str) -> Document:

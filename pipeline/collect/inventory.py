@@ -13,9 +13,10 @@ from typing import Any
 from msgspec import Struct, structs
 
 from facts import resource_id
+from facts.finding import Reason
 from facts.resource_id import ResourceId
 from facts.snapshot import Missing, NetworkSecurityGroup
-from packets.documents import read_nsg
+from packets.documents import properties, read_nsg
 from pipeline import telemetry
 from pipeline.clients import Clients, SubscriptionClients
 from pipeline.collect.documents import (
@@ -51,6 +52,14 @@ class Kind[T](Struct, frozen=True):
     everywhere: Callable[[SubscriptionClients], AsyncIterable[Any]]
     in_group: Callable[[SubscriptionClients, str], AsyncIterable[Any]]
     one: Callable[[SubscriptionClients, ResourceId], Awaitable[Any]]
+
+
+def _read_live_nsg(document: Mapping[str, Any]) -> NetworkSecurityGroup:
+    """A group as Azure has it: one that shows no rules at all, not even Azure's own, was not read."""
+    body = properties(document)
+    if body.get("securityRules") is None and body.get("defaultSecurityRules") is None:
+        raise ValueError("it shows no rules at all, not even the default ones")
+    return read_nsg(document)
 
 
 CLUSTERS: Kind[ManagedCluster] = Kind(
@@ -96,7 +105,7 @@ NETWORKS: Kind[NetworkModel] = Kind(
 SECURITY_GROUPS: Kind[NetworkSecurityGroup] = Kind(
     "network security group",
     "Microsoft.Network/networkSecurityGroups/read",
-    read_nsg,
+    _read_live_nsg,
     lambda azure: azure.network.network_security_groups.list_all(),
     lambda azure, group: azure.network.network_security_groups.list(group),
     lambda azure, one: azure.network.network_security_groups.get(one.resource_group, one.name),
@@ -112,12 +121,17 @@ class Inventory:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._reads: dict[tuple[str, ...], asyncio.Task[Any]] = {}
+        self._unreadable: dict[tuple[str, str], list[str]] = {}
         self.born = time.monotonic()
 
     async def listed[T](self, kind: Kind[T], subscription_id: str) -> Mapping[str, T] | Missing:
         """Every resource of a kind in a subscription that the identity may see, by the key of its id."""
         key = (kind.words, subscription_id.lower())
         return await self._once(key, lambda: self._list(kind, subscription_id, ""))
+
+    def unreadable[T](self, kind: Kind[T], subscription_id: str) -> list[str]:
+        """The ids of what a list showed and nobody could make sense of."""
+        return self._unreadable.get((kind.words, subscription_id.lower()), [])
 
     async def find[T](self, kind: Kind[T], wanted: str) -> T | Missing:
         """One resource, from the list of its subscription or else by itself."""
@@ -134,6 +148,11 @@ class Inventory:
 
     async def in_group[T](self, kind: Kind[T], subscription_id: str, group: str) -> tuple[T, ...] | Missing:
         """Every resource of a kind in a resource group, from the subscription's list where that shows any."""
+        if not group:
+            # An empty group would be the whole subscription, and other clusters' nodes.
+            what = f"{kind.words}s of the cluster's nodes"
+            message = f"Could not read {what}: the cluster names no node resource group."
+            return Missing(what=what, resource_id="", reason=Reason(code="no_data", message=message))
         known = await self.listed(kind, subscription_id)
         if not isinstance(known, Missing):
             scope = resource_id.key(f"/subscriptions/{subscription_id}/resourceGroups/{group}") + "/"
@@ -185,9 +204,12 @@ class Inventory:
                     document = model.as_dict()
                     try:
                         found[resource_id.key(document["id"])] = kind.read(document)
-                    except (KeyError, ValueError) as error:
+                    except Exception as error:  # noqa: BLE001 - one odd document must not hide the others
                         # Asking for it by itself will say what is wrong with it.
                         telemetry.log.warning("left out of a list: %s %s", document.get("id"), error)
+                        if document.get("id"):
+                            odd = self._unreadable.setdefault((kind.words, subscription_id.lower()), [])
+                            odd.append(str(document["id"]))
         except NotRegisteredError:
             return {}
         except Exception as error:  # noqa: BLE001 - as above

@@ -174,7 +174,7 @@ def test_a_cluster() -> None:
             subnet_id=SUBNET,
         ),
         AgentPool(
-            name="old", mode="", os_type="", type="AvailabilitySet", count=0, power_state="", subnet_id=""
+            name="old", mode="", os_type="", type="AvailabilitySet", count=None, power_state="", subnet_id=""
         ),
     )
 
