@@ -86,7 +86,7 @@ def check(snapshot: Snapshot) -> Iterator[Statement]:
                 yield Unknown(reason=placement.subnet.reason)
             else:
                 places.append(_Place.of(pool, placement, placement.subnet))
-    if not places and not any(pool.missing for pool in snapshot.pools):
+    if not any(pool.placements or pool.missing for pool in snapshot.pools):
         yield Unknown(
             reason=Reason(
                 code="no_data", message="Azure shows no node pool of this cluster whose network can be read."

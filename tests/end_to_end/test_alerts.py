@@ -103,10 +103,20 @@ def test_an_alert_delivered_again_is_the_same_scan(monitor: Monitor) -> None:
 def test_what_belongs_to_no_cluster_is_said(monitor: Monitor) -> None:
     """Targets that mean nothing here are named in the answer and do not lose the others."""
     target = cluster(monitor)["cluster"]["id"]
-    strange = "/subscriptions/x/resourceGroups/y/providers/Microsoft.Web/sites/z"
-    accepted = send(monitor, alert(strange, target, "nonsense", alert_id="strange"))
+    clusters = target.rpartition("/")[0]
+    strange = [
+        "/subscriptions/x/resourceGroups/y/providers/Microsoft.Web/sites/z",
+        "nonsense",
+        f"{clusters}/x?y",
+        f"{clusters}/x\\y",
+        f"{clusters}/x\ty",
+        f"{clusters}/{'x' * 500}",
+        target.replace("managedClusters", "managedClusterSnapshots"),
+        "/subscriptions/x/resourceGroups/y/providers/Microsoft.ContainerService/managedClusters/z",
+    ]
+    accepted = send(monitor, alert(target, *strange, alert_id="strange"))
     assert accepted["total"] == 1
-    assert accepted["ignoredTargets"] == [strange, "nonsense"]
+    assert accepted["ignoredTargets"] == strange
     nothing = send(monitor, alert(alert_id="nothing"))
     assert nothing["total"] == 0
 

@@ -6,13 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.monitor import small_fleet
-from tests.processes import ROOT, free_ports, is_listening, wait_until
+from tests.processes import ROOT, free_ports, is_listening, request, wait_until
 
 CLUSTER = "aks-orders-weu"
 
@@ -90,6 +91,13 @@ def test_ctrl_c_stops_everything_and_repairs_are_reported(ports: dict[str, str],
         if line.startswith("resolved"):
             break
     assert CLUSTER in line
+    # A worker that dies is the host's to replace, and no reason to stop.
+    for _ in range(5):
+        status = request(int(ports["FUNCTIONS_PORT"]), "/admin/host/status").json()
+        for worker in status["workers"]:
+            os.kill(worker["pid"], signal.SIGKILL)
+        time.sleep(0.7)
+    assert running.poll() is None
     running.send_signal(signal.SIGINT)
     printed, _ = running.communicate(timeout=60)
     assert running.returncode == 0, printed
