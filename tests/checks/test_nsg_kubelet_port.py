@@ -16,6 +16,7 @@ from facts.snapshot import (
     Missing,
     NetworkSecurityGroup,
     NodePool,
+    Placement,
     SecurityRule,
     Snapshot,
     Subnet,
@@ -338,6 +339,19 @@ def test_severity(nodes: str, count: int | None, denied: str, severity: Severity
     """Critical, the check's own severity, where nodes that exist cannot be reached; else a warning."""
     group = nsg("nodes", rule("deny", 200, destinations=denied))
     assert fault(snapshot(pool("np", subnet("nodes", A, group), nodes, count=count))).severity is severity
+
+
+@pytest.mark.parametrize(
+    ("lost", "severity"), [((), Severity.WARNING), ((missing("vmss", kind="virtualMachineScaleSets"),), None)]
+)
+def test_a_place_where_no_node_stands_yet(lost: tuple[Missing, ...], severity: Severity | None) -> None:
+    """The scale set's new model denies, no instance has it yet: a warning, unless nodes may be missing."""
+    place = subnet("nodes", A)
+    nodes = pool("np", place, "10.240.1.4 10.240.1.5", lost=lost)
+    model = Placement(subnet=place, nic_nsg=nsg("new", DENY))
+    both = structs.replace(nodes, placements=(model, *nodes.placements))
+    (found,) = [said for said in check(snapshot(both)) if isinstance(said, Fault)]
+    assert found.severity is severity
 
 
 def test_a_long_list_of_nodes_is_cut() -> None:

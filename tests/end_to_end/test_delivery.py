@@ -77,7 +77,7 @@ def test_a_scan_that_fails_at_every_try_makes_the_cluster_unknown(monitor: Monit
             "Invalid enum value 2",
         ),
         (message("nonsense", "/subscriptions/x"), "not the id of a scan"),
-        (message("20260101T000000Z-00000000", "/subscriptions/x"), "not a managed cluster"),
+        (message("20260101T000000Z-00000000", "/subscriptions/x"), "not the id of a managed cluster"),
     ],
 )
 def test_a_message_that_nobody_can_read_is_kept_and_counted(
