@@ -162,12 +162,11 @@ def _judge(cluster: Cluster, layer: _Layer, places: list[_Place]) -> Iterator[St
     for place, level in layer.places:
         subnet = resource_id.key(place.subnet.id)
         if subnet not in asked:
+            tags = _tags(place)
             asked[subnet] = tuple(
                 decision
                 for family in (IPV4, IPV6)
-                for decision in evaluate(
-                    layer.nsg, _question(layer.direction, place, everyone, family), _tags(place)
-                )
+                for decision in evaluate(layer.nsg, _question(layer.direction, place, everyone, family), tags)
             )
         for decision in asked[subnet]:
             if decision.verdict == "denied":

@@ -20,7 +20,7 @@ from pipeline.report import FindingsQuery, Limit, NoQuery, accepted, query_findi
 from pipeline.requests import Answer, body, cursor, query
 from pipeline.run import cluster_key
 from pipeline.scans import Summary
-from pipeline.store import Store
+from pipeline.store import CLUSTERS, Store
 
 SCHEMA_ID = "azureMonitorCommonAlertSchema"
 _SEVERITY = {Severity.CRITICAL: "Sev0", Severity.WARNING: "Sev2", Severity.INFO: "Sev3"}
@@ -191,13 +191,7 @@ async def _clusters_of(store: Store, target: str) -> list[str]:
         return []
     page = await store.query(
         store.fleet,
-        [
-            "PartitionKey eq 'fleet'",
-            "RowKey ge 'cluster:'",
-            "RowKey lt 'cluster;'",
-            "NodeResourceGroup eq @group",
-            "Status eq 'active'",
-        ],
+        [*CLUSTERS, "NodeResourceGroup eq @group", "Status eq 'active'"],
         {"group": resource_id.key(scope)},
         limit=10,
         select=["ClusterId"],

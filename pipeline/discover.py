@@ -13,6 +13,7 @@ from pipeline import telemetry
 from pipeline.clients import Clients
 from pipeline.collect.inventory import CLUSTERS, Inventory
 from pipeline.errors import TRANSIENT, reason_for
+from pipeline.store import CLUSTERS as CLUSTER_ROWS
 from pipeline.store import Store
 
 _LISTED = frozenset({"enabled", "warned", "pastdue"})
@@ -62,26 +63,9 @@ async def discover(clients: Clients, inventory: Inventory, store: Store) -> Disc
 
 async def known_clusters(store: Store) -> list[str]:
     """The ids of all clusters that were scanned before and are not known to be deleted."""
-    found = []
-    token = None
-    while True:
-        page = await store.query(
-            store.fleet,
-            [
-                "PartitionKey eq 'fleet'",
-                "RowKey ge 'cluster:'",
-                "RowKey lt 'cluster;'",
-                "Status eq 'active'",
-            ],
-            {},
-            limit=1000,
-            token=token,
-            select=["ClusterId"],
-        )
-        found += [str(entity["ClusterId"]) for entity in page.entities]
-        token = page.token
-        if not token:
-            return found
+    filters = [*CLUSTER_ROWS, "Status eq 'active'"]
+    rows = store.every(store.fleet, filters, {}, select=["ClusterId"])
+    return [str(row["ClusterId"]) async for row in rows]
 
 
 async def _subscriptions(clients: Clients) -> tuple[list[str], list[Reason]]:

@@ -2,18 +2,18 @@
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from facts import resource_id
 from facts.finding import CheckResult, ClusterRef, Finding, Outcome
 from facts.snapshot import Cluster
 from facts.times import timestamp
 from pipeline import scans, telemetry
-from pipeline.lifecycle import advance, retire
+from pipeline.lifecycle import Change, advance, retire
 from pipeline.run import cluster_key
 from pipeline.scans import ClusterScan
 from pipeline.store import CheckState, ClusterState, Conflict, LastScan, Store, Stored
@@ -50,11 +50,8 @@ async def record(
     """
     key = cluster_key(message.cluster_id)
     at = timestamp(now)
-    for _ in range(_TRIES):
-        before = await store.cluster(key)
-        if is_done(before, message):
-            telemetry.log.info("already recorded, nothing changes")
-            return
+
+    async def decide(before: Stored[ClusterState] | None) -> _Decision:
         open_before = await store.open_findings(key)
         resolved_before = await _resolved(store, results, open_before)
         known = {**resolved_before, **open_before}
@@ -75,19 +72,16 @@ async def record(
             at=at,
             duration=now - began,
         )
-        try:
-            await store.commit(changes, known, state, before, _remember(before, message))
-        except Conflict:
-            await _stand_back()
-            continue
+        return _Decision(changes, known, state)
+
+    decided = await _store_once(store, message, decide)
+    if decided is not None:
         telemetry.log.info(
             "recorded: %s, %d findings open or changed, %d transitions",
-            state.outcome,
-            len(changes),
-            sum(change.transition is not None for change in changes),
+            decided.state.outcome,
+            len(decided.changes),
+            sum(change.transition is not None for change in decided.changes),
         )
-        return
-    raise Conflict(f"cluster {key} kept changing")
 
 
 async def record_retired(
@@ -97,10 +91,10 @@ async def record_retired(
     key = cluster_key(message.cluster_id)
     at = timestamp(now)
     reason = "cluster_deleted" if status == "deleted" else "not_watched"
-    for _ in range(_TRIES):
-        before = await store.cluster(key)
-        if before is None or is_done(before, message):
-            return
+
+    async def decide(before: Stored[ClusterState] | None) -> _Decision | None:
+        if before is None:
+            return None
         open_before = await store.open_findings(key)
         changes = retire(
             _values(open_before),
@@ -115,13 +109,48 @@ async def record_retired(
             retired_at=before.value.retired_at or at,
             last_scan=LastScan(id=message.scan_id, at=at, reason=message.reason, duration="PT0S"),
         )
+        return _Decision(changes, open_before, state)
+
+    decided = await _store_once(store, message, decide)
+    if decided is not None:
+        telemetry.log.info("cluster is retired (%s): %d findings resolved", status, len(decided.changes))
+
+
+class _Decision(Struct, frozen=True):
+    """What is to be stored of a scan, decided on what was there."""
+
+    changes: tuple[Change, ...]
+    known: Mapping[str, Stored[Finding]]
+    """The findings that the changes are about, as they were read."""
+    state: ClusterState
+
+
+async def _store_once(
+    store: Store,
+    message: ClusterScan,
+    decide: Callable[[Stored[ClusterState] | None], Awaitable[_Decision | None]],
+) -> _Decision | None:
+    """Read, decide and store, anew for as long as others come between; what was stored, if anything.
+
+    Raises `Conflict` if they keep coming.
+    """
+    key = cluster_key(message.cluster_id)
+    for _ in range(_TRIES):
+        before = await store.cluster(key)
+        if is_done(before, message):
+            telemetry.log.info("already recorded, nothing changes")
+            return None
+        decided = await decide(before)
+        if decided is None:
+            return None
         try:
-            await store.commit(changes, open_before, state, before, _remember(before, message))
+            await store.commit(
+                decided.changes, decided.known, decided.state, before, _remember(before, message)
+            )
         except Conflict:
             await _stand_back()
             continue
-        telemetry.log.info("cluster is retired (%s): %d findings resolved", status, len(changes))
-        return
+        return decided
     raise Conflict(f"cluster {key} kept changing")
 
 

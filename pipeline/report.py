@@ -17,7 +17,7 @@ from pipeline.record import utc_now
 from pipeline.requests import Answer, Problem, body, cursor, query, resume
 from pipeline.run import cluster_key
 from pipeline.scans import ScanRequest, Summary
-from pipeline.store import ClusterState, Store, moment, stored
+from pipeline.store import CLUSTERS, ClusterState, Store, moment, stored
 
 Limit = Annotated[int, Meta(ge=1, le=1000)]
 Text = Annotated[str, Meta(max_length=1000)]
@@ -64,13 +64,6 @@ class ScanBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     probes: bool = False
 
 
-class Overdue(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A cluster that was not scanned when it should have been."""
-
-    key: str
-    last_scan: str
-
-
 def _store() -> Store:
     return Store(clients.get().table_service())
 
@@ -106,7 +99,7 @@ async def finding(request: func.HttpRequest) -> Answer:
 async def clusters(request: func.HttpRequest) -> Answer:
     """`GET /api/clusters`."""
     asked = query(request, ClustersQuery)
-    filters = ["PartitionKey eq 'fleet'", "RowKey ge 'cluster:'", "RowKey lt 'cluster;'"]
+    filters = [*CLUSTERS]
     parameters: dict[str, Any] = {}
     if asked.status != "all":
         filters.append("Status eq @status")
@@ -311,21 +304,8 @@ async def _last_full_scan(store: Store) -> Summary | None:
 
 
 async def _count(store: Store, condition: str, parameters: Mapping[str, Any]) -> int:
-    count = 0
-    token = None
-    while True:
-        page = await store.query(
-            store.fleet,
-            ["PartitionKey eq 'fleet'", "RowKey ge 'cluster:'", "RowKey lt 'cluster;'", condition],
-            parameters,
-            limit=1000,
-            token=token,
-            select=["RowKey"],
-        )
-        count += len(page.entities)
-        token = page.token
-        if not token:
-            return count
+    rows = store.every(store.fleet, [*CLUSTERS, condition], parameters, select=["RowKey"])
+    return sum([1 async for _ in rows])
 
 
 def _duration(span: timedelta) -> str:

@@ -1,8 +1,9 @@
 """What the functions on the queues do: start a scan, scan a cluster, give one up."""
 
 import asyncio
+from collections.abc import Iterable
 
-from facts.finding import Outcome, Reason
+from facts.finding import CheckResult, Outcome, Reason
 from facts.resource_id import parse_cluster
 from facts.snapshot import Missing
 from facts.times import timestamp
@@ -14,7 +15,7 @@ from pipeline.errors import TRANSIENT
 from pipeline.record import is_done, record, record_retired, utc_now
 from pipeline.run import cluster_key, examine, unknown_throughout
 from pipeline.scans import ClusterScan, MessageError, ScanRequest, Summary
-from pipeline.store import Store
+from pipeline.store import CheckState, Store
 
 
 class TryAgainError(RuntimeError):
@@ -123,9 +124,12 @@ async def give_up_start(body: str) -> None:
 
 async def _scan(azure: clients.Clients, store: Store, message: ClusterScan, key: str) -> None:
     before = await store.cluster(key)
-    if is_done(before, message):
+    if before is not None and is_done(before, message):
         telemetry.log.info("a result of this or a later scan is recorded, nothing to do")
-        await _mark_recorded(store, message, key)
+        # The mark may be missing where a worker died after recording.
+        if await store.get_scan(message.scan_id, f"cluster:{key}") is None:
+            unknown = _cannot_tell(before.value.checks)
+            await scans.mark(store, message, key, failed=False, unknown=unknown)
         return
     began = utc_now()
     seen = await collect(of_scan(azure, message.scan_id), message.cluster_id)
@@ -147,17 +151,15 @@ async def _scan(azure: clients.Clients, store: Store, message: ClusterScan, key:
         results = examine(seen, scan_id=message.scan_id)
         cluster = seen.cluster
     await record(store, message, results, cluster=cluster, now=utc_now(), began=began)
-    unknown = any(result.outcome is Outcome.UNKNOWN or result.reasons for result in results)
-    stopped = all(result.outcome is Outcome.NOT_APPLICABLE for result in results)
-    await scans.mark(store, message, key, failed=False, unknown=unknown and not stopped)
+    await scans.mark(store, message, key, failed=False, unknown=_cannot_tell(results))
 
 
-async def _mark_recorded(store: Store, message: ClusterScan, key: str) -> None:
-    """The mark may be missing where a worker died after recording."""
-    if await store.get_scan(message.scan_id, f"cluster:{key}") is None:
-        state = await store.cluster(key)
-        unknown = state is not None and any(check.outcome is Outcome.UNKNOWN for check in state.value.checks)
-        await scans.mark(store, message, key, failed=False, unknown=unknown)
+def _cannot_tell(checks: Iterable[CheckResult | CheckState]) -> bool:
+    """Whether some check left something open: a `fail` has reasons only for what it could not look at."""
+    return any(
+        check.outcome is Outcome.UNKNOWN or (check.outcome is Outcome.FAIL and bool(check.reasons))
+        for check in checks
+    )
 
 
 async def _keep_poison(store: Store, body: str, why: str) -> None:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
-from azure.data.tables import UpdateMode
 from msgspec import Struct
 
 from facts.finding import Reason
@@ -208,9 +207,7 @@ async def mark(store: Store, message: ClusterScan, key: str, *, failed: bool, un
 
 async def note_error(store: Store, scan_id: str, key: str, error: str) -> None:
     """Keep what went wrong at a try, for the case that it was the last one."""
-    await store.put_scan(
-        {"PartitionKey": scan_id, "RowKey": f"error:{key}", "Error": error[:2000]}, mode=UpdateMode.REPLACE
-    )
+    await store.put_scan({"PartitionKey": scan_id, "RowKey": f"error:{key}", "Error": error[:2000]})
 
 
 async def noted_error(store: Store, scan_id: str, key: str) -> str:
@@ -223,24 +220,17 @@ async def progress(store: Store, summary: Summary) -> tuple[Summary, Progress]:
     """How far a scan has come; a summary that turns out complete is marked so."""
     done = failed = unknown = 0
     latest_change = started(summary.id)
-    token = None
-    while True:
-        page = await store.query(
-            store.scans,
-            ["PartitionKey eq @scan", "RowKey ge 'cluster:'", "RowKey lt 'cluster;'"],
-            {"scan": summary.id},
-            limit=1000,
-            token=token,
-            select=["RowKey", "State", "Unknown", "Timestamp"],
-        )
-        for entity in page.entities:
-            done += 1
-            failed += entity.get("State") == "failed"
-            unknown += bool(entity.get("Unknown"))
-            latest_change = max(latest_change, _written(entity, latest_change))
-        token = page.token
-        if not token:
-            break
+    rows = store.every(
+        store.scans,
+        ["PartitionKey eq @scan", "RowKey ge 'cluster:'", "RowKey lt 'cluster;'"],
+        {"scan": summary.id},
+        select=["RowKey", "State", "Unknown", "Timestamp"],
+    )
+    async for row in rows:
+        done += 1
+        failed += row.get("State") == "failed"
+        unknown += bool(row.get("Unknown"))
+        latest_change = max(latest_change, _written(row, latest_change))
     if summary.total is not None and done >= summary.total and summary.completed_at is None:
         summary = msgspec.structs.replace(summary, completed_at=timestamp(latest_change))
         await save_summary(store, summary)

@@ -48,6 +48,9 @@ _REQUESTS = 10
 _CHANGED = frozenset({404, 409, 412})
 """What a guarded write meets where somebody else was first: moved away, made already, changed."""
 
+CLUSTERS = ("PartitionKey eq 'fleet'", "RowKey ge 'cluster:'", "RowKey lt 'cluster;'")
+"""The filters that are the range of all clusters."""
+
 Operation = tuple[str, dict[str, Any], dict[str, Any]]
 Token = Mapping[str, str | None]
 
@@ -173,6 +176,24 @@ class Store:
                 break
         return Page(tuple(found), token or None)
 
+    async def every(
+        self,
+        table: TableClient,
+        filters: Sequence[str],
+        parameters: Mapping[str, Any],
+        *,
+        select: Sequence[str],
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """The entities of a query, through all its pages."""
+        token: Token | None = None
+        while True:
+            page = await self.query(table, filters, parameters, limit=1000, token=token, select=select)
+            for entity in page.entities:
+                yield entity
+            token = page.token
+            if not token:
+                return
+
     async def _read[T](self, row: str, kind: type[T]) -> Stored[T] | None:
         try:
             entity = await self.fleet.get_entity(_PARTITION, row)
@@ -234,13 +255,13 @@ class Store:
             else:
                 return
 
-    async def put_scan(self, entity: Mapping[str, Any], *, mode: UpdateMode = UpdateMode.REPLACE) -> None:
+    async def put_scan(self, entity: Mapping[str, Any]) -> None:
         """Write a row about scans, over whatever was there."""
         try:
-            await self.scans.upsert_entity(dict(entity), mode=mode)
+            await self.scans.upsert_entity(dict(entity), mode=UpdateMode.REPLACE)
         except ResourceNotFoundError:
             await self._service.create_table_if_not_exists(SCANS)
-            await self.scans.upsert_entity(dict(entity), mode=mode)
+            await self.scans.upsert_entity(dict(entity), mode=UpdateMode.REPLACE)
 
     async def add_scan(self, entity: Mapping[str, Any]) -> bool:
         """Write a row about scans if there is none; says whether it did."""
