@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from functools import partial
 
 from bench.measure import Figure, median_ms
-from facts.snapshot import Direction, NetworkSecurityGroup, SecurityRule
+from facts.filters import Direction, NetworkSecurityGroup, SecurityRule
 from packets.addresses import EVERY_PORT, IntervalSet, parse_prefix, parse_prefixes
 from packets.boxes import Box
-from packets.nsg import Question, Tags, evaluate
+from packets.nsg import Question, evaluate
+from packets.tags import Tags
 
 _NODES = parse_prefixes(["10.240.0.0/16"])
 _QUESTION = Question(

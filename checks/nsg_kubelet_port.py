@@ -33,18 +33,9 @@ from typing import Any, Literal, Self
 from msgspec import Struct
 
 from facts import resource_id
+from facts.filters import Direction, Missing, NetworkSecurityGroup, SecurityRule
 from facts.finding import Fault, Reason, Remediation, Severity, Statement, Unknown
-from facts.snapshot import (
-    Cluster,
-    Direction,
-    Missing,
-    NetworkSecurityGroup,
-    NodePool,
-    Placement,
-    SecurityRule,
-    Snapshot,
-    Subnet,
-)
+from facts.snapshot import Cluster, NodePool, Placement, Snapshot, Subnet
 from packets.addresses import (
     EVERY_PORT,
     IPV4,
@@ -57,7 +48,9 @@ from packets.addresses import (
     union,
 )
 from packets.boxes import Box
-from packets.nsg import Decision, Question, Tags, evaluate, free_priority
+from packets.decisions import Decision
+from packets.nsg import Question, evaluate, free_priority
+from packets.tags import Tags
 
 ID = "nsg-kubelet-port"
 CAUSE = 1
@@ -156,9 +149,9 @@ class _Block(Struct):
 def _judge(cluster: Cluster, layer: _Layer, places: list[_Place]) -> Iterator[Statement]:
     """What one direction of one security group does to the traffic of the places it guards."""
     blocks: dict[str, _Block] = {}
-    doubts: dict[str, tuple[Decision, list[str]]] = {}
+    doubts: dict[str, tuple[Decision[SecurityRule], list[str]]] = {}
     everyone = union(place.addresses for place in places)
-    asked: dict[str, tuple[Decision, ...]] = {}
+    asked: dict[str, tuple[Decision[SecurityRule], ...]] = {}
     for place, level in layer.places:
         subnet = resource_id.key(place.subnet.id)
         if subnet not in asked:
@@ -229,7 +222,7 @@ def _ends(direction: Direction, guarded: _Place, other: _Place) -> tuple[_Place,
     return (other, guarded) if direction is Direction.INBOUND else (guarded, other)
 
 
-def _add(block: _Block, decision: Decision, source: _Place, destination: _Place) -> None:
+def _add(block: _Block, decision: Decision[SecurityRule], source: _Place, destination: _Place) -> None:
     """Take down what a decision denies from one place to another."""
     span = Box(source.addresses, EVERY_PORT, destination.addresses, EVERY_PORT)
     usable = Box(source.assignable, EVERY_PORT, destination.assignable, EVERY_PORT)
@@ -469,7 +462,7 @@ def _az(command: str, arguments: list[str]) -> str:
     return f"az {command} {' '.join(shlex.quote(argument) for argument in arguments)}"
 
 
-def _doubt(layer: _Layer, decision: Decision, pools: list[str]) -> Reason:
+def _doubt(layer: _Layer, decision: Decision[SecurityRule], pools: list[str]) -> Reason:
     doubt = decision.doubt
     return Reason(
         code=doubt.code if doubt else "unknown_rule_value",

@@ -5,60 +5,12 @@ check has to say what it makes of it. An empty tuple means that Azure said there
 is nothing; `None` means that Azure said that nothing is attached.
 """
 
-from enum import StrEnum
+from collections.abc import Mapping
 
 from msgspec import Struct
 
-from facts.finding import ClusterRef, Reason
-
-
-class Missing(Struct, frozen=True, kw_only=True):
-    """A part of the snapshot that could not be read."""
-
-    what: str
-    """In words: `network security group "web-nsg"`."""
-    resource_id: str
-    reason: Reason
-
-
-class Direction(StrEnum):
-    """The way a packet goes, as seen from the network interface."""
-
-    INBOUND = "Inbound"
-    OUTBOUND = "Outbound"
-
-
-class SecurityRule(Struct, frozen=True, kw_only=True):
-    """A rule of a network security group; singular and plural fields are already joined.
-
-    Text fields hold what Azure wrote, new enum values included: the evaluator
-    decides what it can make of them.
-    """
-
-    id: str
-    name: str
-    priority: int
-    """100-4096 for custom rules, 65000 and above for default ones; lower comes first."""
-    direction: str
-    access: str
-    protocol: str
-    sources: tuple[str, ...] = ()
-    """CIDRs, addresses, ranges, service tags, `*`."""
-    source_groups: tuple[str, ...] = ()
-    """Ids of application security groups."""
-    source_ports: tuple[str, ...] = ()
-    destinations: tuple[str, ...] = ()
-    destination_groups: tuple[str, ...] = ()
-    destination_ports: tuple[str, ...] = ()
-    default: bool = False
-
-
-class NetworkSecurityGroup(Struct, frozen=True, kw_only=True):
-    """A network security group with its custom rules and the default ones that Azure returned."""
-
-    id: str
-    name: str
-    rules: tuple[SecurityRule, ...]
+from facts.filters import AdminRules, Firewall, Missing, NetworkSecurityGroup, RouteTable
+from facts.finding import ClusterRef
 
 
 class VirtualNetwork(Struct, frozen=True, kw_only=True):
@@ -68,15 +20,20 @@ class VirtualNetwork(Struct, frozen=True, kw_only=True):
     prefixes: tuple[str, ...]
     peered_prefixes: tuple[str, ...] = ()
     """Address space of virtual networks whose peering is connected."""
+    gateway: bool = False
+    """Whether a gateway may bring routes: one of its own, or a peer's that it uses."""
+    admin_rules: AdminRules | Missing | None = None
+    """`None` where no network manager has any in force."""
 
 
 class Subnet(Struct, frozen=True, kw_only=True):
-    """A subnet with the security group at subnet level."""
+    """A subnet with the security group at subnet level and its routes."""
 
     id: str
     prefixes: tuple[str, ...]
     network: VirtualNetwork
     nsg: NetworkSecurityGroup | Missing | None
+    routes: RouteTable | Missing | None = None
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -87,6 +44,8 @@ class Node(Struct, frozen=True, kw_only=True):
     instance_id: str
     """The scale set instance, or the virtual machine's name."""
     addresses: tuple[str, ...]
+    members: Mapping[str, tuple[str, ...]] = {}
+    """Its addresses in application security groups, pods' included, by the key of the group's id."""
 
 
 class Placement(Struct, frozen=True, kw_only=True):
@@ -99,6 +58,8 @@ class Placement(Struct, frozen=True, kw_only=True):
     subnet: Subnet | Missing
     nic_nsg: NetworkSecurityGroup | Missing | None
     nodes: tuple[Node, ...] = ()
+    groups: tuple[str, ...] = ()
+    """Keys of the application security groups that a node which is added there joins."""
 
 
 class NodePool(Struct, frozen=True, kw_only=True):
@@ -116,6 +77,8 @@ class NodePool(Struct, frozen=True, kw_only=True):
     resource_ids: tuple[str, ...]
     """The scale sets or virtual machines that carry the nodes."""
     placements: tuple[Placement, ...]
+    pod_subnet: Subnet | Missing | None = None
+    """The subnet that pods take their addresses from, where it is another than the nodes'."""
     missing: tuple[Missing, ...] = ()
     """What could not be read of the pool: its scale set, or the interfaces of its nodes."""
 
@@ -139,6 +102,8 @@ class Cluster(Struct, frozen=True, kw_only=True):
     network_plugin: str
     network_plugin_mode: str
     tags: dict[str, str]
+    tunnel: str = "konnectivity"
+    """What carries the tunnel: `konnectivity`, `tunnel-front` or `aks-link`; whatever else is no known one."""
 
     @property
     def stopped(self) -> bool:
@@ -146,10 +111,27 @@ class Cluster(Struct, frozen=True, kw_only=True):
         return self.power_state.lower() == "stopped"
 
 
+class ApiServer(Struct, frozen=True, kw_only=True):
+    """Where nodes find the control plane."""
+
+    fqdn: str
+    addresses: tuple[str, ...] | Missing
+    """What the name resolves to."""
+    subnet: Subnet | Missing | None = None
+    """The subnet that it is projected into, with API server VNet integration."""
+
+
 class Snapshot(Struct, frozen=True, kw_only=True):
     """Everything that the checks may read about one cluster."""
 
     cluster: Cluster
     pools: tuple[NodePool, ...]
+    api_server: ApiServer | None = None
+    """`None` where nothing was asked, as of a cluster that is stopped."""
+    service_tags: Mapping[str, tuple[str, ...]] | Missing = {}
+    """Prefixes of the service tags that are named in what was read, by lower-case name, as far as Azure
+    publishes them."""
+    appliances: Mapping[str, Firewall | Missing] = {}
+    """What stands at the addresses that routes to the control plane lead to, by address."""
     taken_at: str
     """UTC, ISO 8601: when the reading began."""

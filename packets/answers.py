@@ -18,7 +18,21 @@ class RulePart(Struct, frozen=True, kw_only=True):
     why: str
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class PassedOver(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A rule that decided nothing, and which of its fields matched no packet that was asked about."""
+
+    name: str
+    priority: int
+    access: str
+    protocol_matched: bool
+    source_matched: bool
+    source_port_matched: bool
+    destination_matched: bool
+    destination_port_matched: bool
+    why: str
+
+
+class Answer(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What becomes of the sources that were asked about, as the fewest CIDRs.
 
     A source is allowed only if all of its traffic is, blocked if any of it is denied, and
@@ -30,6 +44,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     blocked: tuple[str, ...]
     unknown: tuple[str, ...]
     rules: tuple[RulePart, ...]
+    passed_over: tuple[PassedOver, ...] | None = None
+    """The other rules, if they were asked for."""
 
     @classmethod
     def of(
@@ -39,6 +55,7 @@ class Answer(Struct, frozen=True, kw_only=True):
         denied: IntervalSet,
         doubtful: IntervalSet,
         rules: tuple[RulePart, ...],
+        passed_over: tuple[PassedOver, ...] | None = None,
     ) -> "Answer":
         """Sort sources out: those with traffic that is denied, with some that hangs on doubt, the others."""
         unknown = doubtful - denied
@@ -53,4 +70,5 @@ class Answer(Struct, frozen=True, kw_only=True):
             blocked=to_prefixes(denied),
             unknown=to_prefixes(unknown),
             rules=rules,
+            passed_over=passed_over,
         )

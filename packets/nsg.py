@@ -2,64 +2,39 @@
 
 A question is a set of packets: sources x source ports x destinations x
 destination ports of one protocol and direction. Rules are taken in order of
-priority, each takes what it matches from what is still undecided, and the first
-to match decides
+priority, and the first to match decides
 (https://learn.microsoft.com/azure/virtual-network/network-security-group-how-it-works).
 
-A rule whose match cannot be known (a service tag nobody resolved, an enum value
-from the future) does not decide: the packets that it might match go on and
-remember it. They are UNKNOWN only if the rule that finally decides them says
-something else than the ones they remember.
+Security admin rules of Azure Virtual Network Manager are judged in the same way, before any
+group: `Allow` leaves the packet to the groups, `AlwaysAllow` and `Deny` are final
+(https://learn.microsoft.com/azure/virtual-network-manager/concept-security-admins).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, Self
+from collections.abc import Container, Iterator, Sequence
 
 from msgspec import Struct, structs
 
-from facts.snapshot import Direction, NetworkSecurityGroup, SecurityRule
+from facts.filters import AdminRules, Direction, NetworkSecurityGroup, SecurityRule
 from packets.addresses import (
-    EVERY_ADDRESS,
     EVERY_PORT,
     IPV4,
     IPV6,
     NOTHING,
     IntervalSet,
     parse_port_range,
-    parse_prefix,
-    parse_prefixes,
     to_prefixes,
     union,
 )
-from packets.answers import Answer, RulePart
-from packets.boxes import Box, Undecided
+from packets.answers import Answer, PassedOver, RulePart
+from packets.boxes import Box
+from packets.decisions import Decision, Doubt, Effect, Match, Turn, first_match
+from packets.tags import ANYTHING, Field, Tags
 
-Verdict = Literal["allowed", "denied", "unknown"]
-
-_ANY = frozenset({"*", "any", "all", "0.0.0.0/0"})
-"""Ways to write "everything": the documentation calls `*`, `Any` and `0.0.0.0/0` equivalent."""
 PROTOCOLS = frozenset({"tcp", "udp", "icmp", "esp", "ah"})
 """What a rule can be about, besides everything."""
 _DIRECTIONS = frozenset({"inbound", "outbound"})
-
-# Address ranges that the Internet tag leaves out besides the virtual network: not publicly reachable
-# (RFC 1918, 6598, 3927, 1122, 4193, 4291).
-_PRIVATE = parse_prefixes(
-    (
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",
-        "169.254.0.0/16",
-        "127.0.0.0/8",
-        "fc00::/7",
-        "fe80::/10",
-        "::1/128",
-    )
-)
-# The platform's virtual address, from which load balancer probes come
-# (https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16).
-_PLATFORM = parse_prefixes(("168.63.129.16", "fe80::1234:5678:9abc"))
+_GROUP: dict[str, Effect] = {"allow": "allowed", "deny": "denied"}
+_ADMIN: dict[str, Effect] = {"allow": "passed", "alwaysallow": "allowed", "deny": "denied"}
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -71,111 +46,81 @@ class Question(Struct, frozen=True, kw_only=True):
     packets: Box
 
 
-class Doubt(Struct, frozen=True):
-    """Why it cannot be known whether a rule matches."""
-
-    code: str
-    """`unknown_service_tag`, `unknown_security_group`, `unknown_rule_value`."""
-    why: str
-    """A clause that follows "but": `the source service tag "Sql" could not be resolved`."""
-
-
-_Doubted = tuple[SecurityRule, Doubt]
-"""A rule that may have taken a packet already, and why nobody knows."""
-
-
-class Decision(Struct, frozen=True, kw_only=True):
-    """What became of a part of the question, and which rule decided."""
-
-    verdict: Verdict
-    rule: SecurityRule
-    """The rule that decided, or for `unknown` the first that might have."""
-    packets: tuple[Box, ...]
-    doubt: Doubt | None = None
-    """For `unknown`: what could not be known."""
-
-    @property
-    def sources(self) -> IntervalSet:
-        """The source addresses of the packets decided."""
-        return union(box.sources for box in self.packets)
-
-    @property
-    def destinations(self) -> IntervalSet:
-        """The destination addresses of the packets decided."""
-        return union(box.destinations for box in self.packets)
-
-
-class Tags(Struct, frozen=True):
-    """The addresses that names in rules stand for."""
-
-    addresses: Mapping[str, IntervalSet]
-    """Service tags, by lower-case name."""
-    groups: Mapping[str, IntervalSet] = {}
-    """Application security groups, by the key of their id, or by lower-case name."""
-
-    @classmethod
-    def of_network(
-        cls,
-        network: Iterable[str] | IntervalSet | None,
-        others: Mapping[str, IntervalSet] | None = None,
-        groups: Mapping[str, IntervalSet] | None = None,
-    ) -> Self:
-        """The tags that follow from a virtual network's address space, its peers' included.
-
-        VirtualNetwork holds the platform's address 168.63.129.16 too; Internet is
-        what lies outside and is publicly reachable
-        (https://learn.microsoft.com/azure/virtual-network/service-tags-overview).
-        Where the network is not known, these two are not.
-        """
-        known = {name.lower(): addresses for name, addresses in (others or {}).items()}
-        known["azureloadbalancer"] = _PLATFORM
-        if network is not None:
-            space = network if isinstance(network, IntervalSet) else parse_prefixes(network)
-            known["virtualnetwork"] = space | _PLATFORM
-            known["internet"] = EVERY_ADDRESS - space - _PLATFORM - _PRIVATE
-        return cls(known, {name.lower(): addresses for name, addresses in (groups or {}).items()})
-
-    def of_group(self, group: str) -> IntervalSet | None:
-        """The addresses of an application security group, named by id."""
-        by_name = self.groups.get(group.rsplit("/", 1)[-1].lower())
-        return self.groups.get(group.lower(), by_name)
-
-
-def evaluate(nsg: NetworkSecurityGroup, question: Question, tags: Tags) -> tuple[Decision, ...]:
-    """Judge every packet of a question.
+def evaluate(nsg: NetworkSecurityGroup, question: Question, tags: Tags) -> tuple[Decision[SecurityRule], ...]:
+    """Judge every packet of a question: each is `allowed`, `denied` or `unknown`.
 
     Returns one decision for each rule and verdict, in the order of the rules; together
     they cover the question, and no packet is in two. Rules that decide nothing are
     not there. A group without default rules is judged as if it had Azure's.
     """
-    decided: dict[tuple[Verdict, str], tuple[SecurityRule, Doubt | None, list[Box]]] = {}
-
-    def decide(rule: SecurityRule, box: Box, doubts: tuple[_Doubted, ...]) -> None:
-        verdict, decider, doubt = _settle(rule, doubts)
-        decided.setdefault((verdict, decider.id.lower()), (decider, doubt, []))[2].append(box)
-
-    undecided: Undecided[_Doubted] = Undecided(question.packets)
-    for rule in _in_order(nsg, question.direction):
-        if not undecided:
-            break
-        match = _match(rule, question.protocol, tags)
-        if match is None:
-            continue
-        if match.surely is not None:
-            for box, doubts in undecided.take(match.surely):
-                decide(rule, box, doubts)
-        if match.doubt is not None:
-            undecided.note(match.perhaps, (rule, match.doubt))
     # Azure's default rules leave nothing; a document whose own defaults do is completed by a deny.
     last = _own(_deny_all(question.direction), nsg)
-    for box, doubts in undecided.take(question.packets):
-        decide(last, box, doubts)
-    return tuple(
-        Decision(verdict=verdict, rule=rule, packets=tuple(boxes), doubt=doubt)
-        for (verdict, _), (rule, doubt, boxes) in sorted(
-            decided.items(), key=lambda item: (item[1][0].priority, item[0])
-        )
+    return first_match(
+        question.packets,
+        _turns(_in_order(nsg, question.direction), question, tags, _GROUP),
+        Turn(last, frozenset({"denied"}), Match(question.packets)),
     )
+
+
+def evaluate_admin(
+    rules: AdminRules, question: Question, tags: Tags
+) -> tuple[Decision[SecurityRule | None], ...]:
+    """Judge every packet of a question by the admin rules of a network.
+
+    `denied` and `allowed` (`AlwaysAllow`) are final; `passed` goes on to the security groups, with no rule
+    where none matched.
+    """
+    ordered = _of_direction(rules.rules, question.direction)
+    return first_match(
+        question.packets,
+        _turns(ordered, question, tags, _ADMIN),
+        Turn[SecurityRule | None](None, frozenset({"passed"}), Match(question.packets)),
+    )
+
+
+def passed_over(
+    nsg: NetworkSecurityGroup, question: Question, tags: Tags, deciding: Container[str]
+) -> tuple[PassedOver, ...]:
+    """For each rule that decides nothing of a question, why: as Network Watcher's NSG diagnostics tell it.
+
+    A field that matches for no packet is the reason; a rule whose fields all match comes too late.
+    `deciding` holds the ids of the rules that do decide something.
+    """
+    asked = question.packets
+    found = []
+    for rule in _in_order(nsg, question.direction):
+        if rule.id in deciding:
+            continue
+        fields = (
+            ("source", tags.field(rule.sources, rule.source_groups, "source"), asked.sources),
+            ("source port", _ports(rule.source_ports, "source"), asked.source_ports),
+            (
+                "destination",
+                tags.field(rule.destinations, rule.destination_groups, "destination"),
+                asked.destinations,
+            ),
+            ("destination port", _ports(rule.destination_ports, "destination"), asked.destination_ports),
+        )
+        missed = [] if _about(rule, question.protocol) is not False else ["protocol"]
+        missed += [name for name, field, wanted in fields if not field.perhaps & wanted]
+        found.append(
+            PassedOver(
+                name=rule.name,
+                priority=rule.priority,
+                access=rule.access,
+                protocol_matched="protocol" not in missed,
+                source_matched="source" not in missed,
+                source_port_matched="source port" not in missed,
+                destination_matched="destination" not in missed,
+                destination_port_matched="destination port" not in missed,
+                why=f"its {', '.join(missed)} does not match"
+                if len(missed) == 1
+                else f"its {', '.join(missed)} do not match"
+                if missed
+                else "rules with lower priority numbers decide all that it matches",
+            )
+        )
+    return tuple(found)
 
 
 def answer(
@@ -187,13 +132,14 @@ def answer(
     sources: IntervalSet,
     destinations: IntervalSet,
     ports: IntervalSet,
+    explain: bool = False,
 ) -> Answer:
     """Say which of some sources reach all of some destinations on some ports.
 
     Packets are of one address family: sources are asked about with the destinations of their own.
-    Raises `ValueError` if no packet is left to ask about.
+    With `explain` it says why each of the other rules was passed over. Raises `ValueError` if no packet is left to ask about.
     """
-    decisions: list[Decision] = []
+    decisions: list[Decision[SecurityRule]] = []
     asked = NOTHING
     for family in (IPV4, IPV6):
         packets = Box(sources & family, EVERY_PORT, destinations & family, ports)
@@ -203,6 +149,10 @@ def answer(
             decisions += evaluate(nsg, question, tags)
     if not asked:
         raise ValueError("source and destination have no address family in common")
+    everything = Question(
+        direction=direction, protocol=protocol, packets=Box(asked, EVERY_PORT, destinations, ports)
+    )
+    deciding = {decision.rule.id for decision in decisions}
     return Answer.of(
         asked,
         denied=union(decision.sources for decision in decisions if decision.verdict == "denied"),
@@ -217,10 +167,11 @@ def answer(
             )
             for decision in decisions
         ),
+        passed_over=passed_over(nsg, everything, tags, deciding) if explain else None,
     )
 
 
-def _why(decision: Decision) -> str:
+def _why(decision: Decision[SecurityRule]) -> str:
     to = ", ".join(to_prefixes(decision.destinations))
     if decision.doubt is not None:
         return f"may decide what goes to {to}, but {decision.doubt.why}"
@@ -236,45 +187,30 @@ def free_priority(nsg: NetworkSecurityGroup, direction: Direction, below: int) -
     return next((number for number in range(min(below, 4097) - 1, 99, -1) if number not in taken), None)
 
 
-class _Match(Struct, frozen=True):
-    """What a rule matches for sure, and what it might match besides."""
-
-    surely: Box | None
-    perhaps: Box
-    doubt: Doubt | None
-
-
-class _Field(Struct, frozen=True):
-    """The value of one field of a rule."""
-
-    surely: IntervalSet
-    doubt: Doubt | None = None
-
-    @property
-    def perhaps(self) -> IntervalSet:
-        return EVERY_ADDRESS if self.doubt else self.surely
-
-
-def _settle(rule: SecurityRule, doubts: tuple[_Doubted, ...]) -> tuple[Verdict, SecurityRule, Doubt | None]:
-    """A rule matches packets that earlier ones may have taken: do they all say the same?"""
-    verdict = _verdict(rule)
-    for other, doubt in doubts:
-        if _verdict(other) != verdict:
-            return "unknown", other, doubt
-    if verdict == "unknown":
-        return verdict, rule, Doubt("unknown_rule_value", f'its access "{rule.access}" is not known')
-    return verdict, rule, None
-
-
-def _verdict(rule: SecurityRule) -> Verdict:
-    return {"allow": "allowed", "deny": "denied"}.get(rule.access.lower(), "unknown")  # type: ignore[return-value]
+def _turns(
+    rules: Sequence[SecurityRule], question: Question, tags: Tags, effects: dict[str, Effect]
+) -> Iterator[Turn[SecurityRule]]:
+    everything = frozenset(effects.values())
+    for rule in rules:
+        match = _match(rule, question.protocol, tags)
+        if match is None:
+            continue
+        effect = effects.get(rule.access.lower())
+        if effect is None:
+            doubt = match.doubt or Doubt("unknown_rule_value", f'its access "{rule.access}" is not known')
+            match = structs.replace(match, doubt=doubt)
+        yield Turn(rule, frozenset({effect}) if effect else everything, match)
 
 
 def _in_order(nsg: NetworkSecurityGroup, direction: Direction) -> list[SecurityRule]:
     rules = list(nsg.rules)
     if not any(rule.default and rule.direction.lower() == direction.lower() for rule in rules):
         rules += [_own(rule, nsg) for rule in DEFAULT_RULES if rule.direction == direction]
-    # A direction that is neither of the two known ones may be either.
+    return _of_direction(rules, direction)
+
+
+def _of_direction(rules: Sequence[SecurityRule], direction: Direction) -> list[SecurityRule]:
+    """The rules that may be of a direction: one that is neither of the two known ones may be either."""
     other = _DIRECTIONS - {direction.lower()}
     return sorted(
         (rule for rule in rules if rule.direction.lower() not in other), key=lambda rule: rule.priority
@@ -290,61 +226,43 @@ def _deny_all(direction: Direction) -> SecurityRule:
     return next(rule for rule in DEFAULT_RULES if rule.direction == direction and rule.priority == 65500)
 
 
-def _match(rule: SecurityRule, protocol: str, tags: Tags) -> _Match | None:
-    """The packets of a protocol that a rule matches; None if it is about another protocol."""
-    doubts: list[Doubt] = []
+def _about(rule: SecurityRule, protocol: str) -> bool | None:
+    """Whether a rule is about a protocol; None if nobody knows."""
     written = rule.protocol.lower()
-    if written not in _ANY and written != protocol.lower():
-        if written in PROTOCOLS:
-            return None
+    if written in ANYTHING or written == protocol.lower():
+        return True
+    return False if written in PROTOCOLS else None
+
+
+def _match(rule: SecurityRule, protocol: str, tags: Tags) -> Match | None:
+    """The packets of a protocol that a rule matches; None if it is about another protocol."""
+    about = _about(rule, protocol)
+    if about is False:
+        return None
+    doubts: list[Doubt] = []
+    if about is None:
         doubts.append(Doubt("unknown_rule_value", f'its protocol "{rule.protocol}" is not known'))
     if rule.direction.lower() not in _DIRECTIONS:
         doubts.append(Doubt("unknown_rule_value", f'its direction "{rule.direction}" is not known'))
-    sources = _addresses(rule.sources, rule.source_groups, tags, "source")
-    destinations = _addresses(rule.destinations, rule.destination_groups, tags, "destination")
-    source_ports = _ports(rule.source_ports, "source")
-    destination_ports = _ports(rule.destination_ports, "destination")
-    fields = (sources, source_ports, destinations, destination_ports)
+    fields = (
+        tags.field(rule.sources, rule.source_groups, "source"),
+        _ports(rule.source_ports, "source"),
+        tags.field(rule.destinations, rule.destination_groups, "destination"),
+        _ports(rule.destination_ports, "destination"),
+    )
     surely = Box(*(field.surely for field in fields))
     certain = not doubts and not surely.empty
     doubts += [field.doubt for field in fields if field.doubt]
-    return _Match(
+    if not doubts:
+        return Match(surely if certain else None)
+    return Match(
         surely=surely if certain else None,
         perhaps=Box(*(field.perhaps for field in fields)),
-        doubt=Doubt(doubts[0].code, "; ".join(doubt.why for doubt in doubts)) if doubts else None,
+        doubt=Doubt(doubts[0].code, "; ".join(doubt.why for doubt in doubts)),
     )
 
 
-def _addresses(texts: Sequence[str], groups: Sequence[str], tags: Tags, side: str) -> _Field:
-    known = []
-    names = []
-    code = "unknown_security_group"
-    for group in groups:
-        members = tags.of_group(group)
-        if members is None:
-            names.append(f'application security group "{group.rsplit("/", 1)[-1]}"')
-        else:
-            known.append(members)
-    for text in texts:
-        name = text.strip().lower()
-        if name in _ANY:
-            return _Field(EVERY_ADDRESS)
-        if name in tags.addresses:
-            known.append(tags.addresses[name])
-            continue
-        try:
-            known.append(parse_prefix(text))
-        except ValueError:
-            code = "unknown_service_tag"
-            names.append(f'service tag "{text}"')
-    if not texts and not groups:
-        return _Field(NOTHING, Doubt("unknown_rule_value", f"it names no {side} address"))
-    if not names:
-        return _Field(union(known))
-    return _Field(union(known), Doubt(code, f"the {side} {', '.join(names)} could not be resolved"))
-
-
-def _ports(texts: Sequence[str], side: str) -> _Field:
+def _ports(texts: Sequence[str], side: str) -> Field:
     known = []
     odd = []
     for text in texts:
@@ -353,12 +271,11 @@ def _ports(texts: Sequence[str], side: str) -> _Field:
         except ValueError:
             odd.append(f'"{text}"')
     if not texts:
-        return _Field(NOTHING, Doubt("unknown_rule_value", f"it names no {side} port"))
+        return Field(NOTHING, EVERY_PORT, Doubt("unknown_rule_value", f"it names no {side} port"))
     if odd:
-        return _Field(
-            union(known), Doubt("unknown_rule_value", f"its {side} port {', '.join(odd)} is not known")
-        )
-    return _Field(union(known))
+        doubt = Doubt("unknown_rule_value", f"its {side} port {', '.join(odd)} is not known")
+        return Field(union(known), EVERY_PORT, doubt)
+    return Field.of(union(known))
 
 
 def _default(

@@ -7,8 +7,8 @@ it by itself tells one that was deleted from one that can no longer be seen.
 from msgspec import Struct
 
 from facts import resource_id
+from facts.filters import Missing
 from facts.finding import Reason
-from facts.snapshot import Missing
 from pipeline import telemetry
 from pipeline.clients import Clients
 from pipeline.collect.inventory import CLUSTERS, Inventory

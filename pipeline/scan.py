@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Iterable
 
+from facts.filters import Missing
 from facts.finding import CheckResult, Outcome, Reason
 from facts.resource_id import parse_cluster
-from facts.snapshot import Missing
 from facts.times import timestamp
 from pipeline import clients, retention, scans, telemetry
 from pipeline.collect import Deleted, collect

@@ -5,19 +5,9 @@ Fields with several values take them as one text, parted by blanks: `sources="10
 
 from msgspec import structs
 
+from facts.filters import Missing, NetworkSecurityGroup, SecurityRule
 from facts.finding import ClusterRef, Reason
-from facts.snapshot import (
-    Cluster,
-    Missing,
-    NetworkSecurityGroup,
-    Node,
-    NodePool,
-    Placement,
-    SecurityRule,
-    Snapshot,
-    Subnet,
-    VirtualNetwork,
-)
+from facts.snapshot import Cluster, Node, NodePool, Placement, Snapshot, Subnet, VirtualNetwork
 
 SUBSCRIPTION = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"
 NODE_GROUP = "MC_rg-shop_aks-shop_westeurope"

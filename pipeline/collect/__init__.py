@@ -5,17 +5,9 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from facts import resource_id
+from facts.filters import Missing, NetworkSecurityGroup
 from facts.finding import Reason
-from facts.snapshot import (
-    Missing,
-    NetworkSecurityGroup,
-    Node,
-    NodePool,
-    Placement,
-    Snapshot,
-    Subnet,
-    VirtualNetwork,
-)
+from facts.snapshot import Node, NodePool, Placement, Snapshot, Subnet, VirtualNetwork
 from facts.times import timestamp
 from packets.addresses import parse_prefixes
 from pipeline.collect.documents import (

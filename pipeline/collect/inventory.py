@@ -13,10 +13,11 @@ from typing import Any
 from msgspec import Struct, structs
 
 from facts import resource_id
+from facts.filters import Missing, NetworkSecurityGroup
 from facts.finding import Reason
 from facts.resource_id import ResourceId
-from facts.snapshot import Missing, NetworkSecurityGroup
-from packets.documents import properties, read_nsg
+from packets.documents import properties
+from packets.documents.nsg import read_nsg
 from pipeline import telemetry
 from pipeline.clients import Clients, SubscriptionClients
 from pipeline.collect.documents import (

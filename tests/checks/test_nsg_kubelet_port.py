@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from checks.nsg_kubelet_port import check
+from facts.filters import Direction, Missing, NetworkSecurityGroup, SecurityRule
 from facts.finding import Fault, Remediation, Severity, Statement, Unknown
-from facts.snapshot import (
-    Direction,
-    Missing,
-    NetworkSecurityGroup,
-    NodePool,
-    Placement,
-    SecurityRule,
-    Snapshot,
-    Subnet,
-)
+from facts.snapshot import NodePool, Placement, Snapshot, Subnet
 from packets.nsg import free_priority
 from tests.snapshots import (
     NETWORK_GROUP,

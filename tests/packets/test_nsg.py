@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from facts.snapshot import Direction, NetworkSecurityGroup, SecurityRule
+from facts.filters import Direction, NetworkSecurityGroup, SecurityRule
 from packets.addresses import EVERY_PORT, IntervalSet, parse_prefix, parse_prefixes, to_prefixes
 from packets.boxes import Box
-from packets.documents import read_nsg
-from packets.nsg import Decision, Question, Tags, evaluate, free_priority
+from packets.decisions import Decision
+from packets.documents.nsg import read_nsg
+from packets.nsg import Question, evaluate, free_priority
+from packets.tags import Tags
 from tests.snapshots import nsg, rule
 
 LAW = settings(deadline=None, max_examples=150)
@@ -165,7 +167,7 @@ def size(box: Box) -> int:
     return whole
 
 
-def verdicts(decisions: Iterable[Decision]) -> dict[Packet, tuple[str, str]]:
+def verdicts(decisions: Iterable[Decision[SecurityRule]]) -> dict[Packet, tuple[str, str]]:
     """Verdict and rule of every packet; a packet that is decided twice is an error."""
     found: dict[Packet, tuple[str, str]] = {}
     for decision in decisions:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from facts.filters import Missing
 from facts.finding import Outcome
-from facts.snapshot import Missing, Snapshot
+from facts.snapshot import Snapshot
 from pipeline import discover as discovering
 from pipeline import settings
 from pipeline.clients import Clients

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from aiohttp import web
 
-from facts.snapshot import Missing
+from facts.filters import Missing
 from pipeline import settings
 from pipeline.clients import Clients
 from pipeline.collect import inventory as module

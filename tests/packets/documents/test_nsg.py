@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from packets.documents import read_nsg
+from packets.documents.nsg import read_nsg
 
 ID = (
     "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590/resourceGroups/rg/providers/"
