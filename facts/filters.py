@@ -99,7 +99,7 @@ class FirewallRule(Struct, frozen=True, kw_only=True):
 
     kind: Literal["network", "application"]
     id: str
-    """Stable and unique: rules are no resources, so it is made of the ids and names on the way to the rule."""
+    """Stable and unique: rules are no resources, so it is made of the names on the way to them."""
     name: str
     collection: str
     """The rule collection."""

@@ -103,7 +103,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     network_plugin_mode: str
     tags: dict[str, str]
     tunnel: str = "konnectivity"
-    """What carries the tunnel: `konnectivity`, `tunnel-front` or `aks-link`; whatever else is no known one."""
+    """What carries the tunnel: `konnectivity`, `tunnel-front`, `aks-link`, or what somebody mistyped."""
 
     @property
     def stopped(self) -> bool:

@@ -28,13 +28,25 @@ class Box(Struct, frozen=True):
     @property
     def empty(self) -> bool:
         """Whether no packet is in it."""
-        return not (self.sources and self.source_ports and self.destinations and self.destination_ports)
+        return not (
+            self.sources.intervals
+            and self.source_ports.intervals
+            and self.destinations.intervals
+            and self.destination_ports.intervals
+        )
 
     def split(self, other: Self) -> tuple[Self | None, list[Self]]:
         """What this box has in common with another, and what is left: at most four boxes, all apart."""
         common = self & other
         if common.empty:
             return None, [self]
+        if (
+            common.sources is self.sources
+            and common.source_ports is self.source_ports
+            and common.destinations is self.destinations
+            and common.destination_ports is self.destination_ports
+        ):
+            return self, []
         build = type(self)
         left = (
             build(
@@ -93,14 +105,17 @@ class _Split[Note](Struct):
     @classmethod
     def of(cls, rests: _Rests[Note], wanted: Box) -> Self:
         """Split rests by a box."""
-        taken, left = [], []
+        taken: list[Rest[Note]] = []
+        left: list[Rest[Note]] = []
         for rest in rests:
             common, pieces = rest.box.split(wanted)
             if common is None:
                 left.append(rest)
+            elif not pieces:
+                taken.append(rest)
             else:
                 taken.append(Rest(common, rest.notes))
-                left.extend(Rest(piece, rest.notes) for piece in pieces)
+                left += [Rest(piece, rest.notes) for piece in pieces]
         return cls(rests, tuple(taken), tuple(left))
 
 
@@ -158,20 +173,28 @@ class Undecided[Note]:
             first, end = bisect_left(self._high, low), bisect_right(self._low, high)
             if first >= end:
                 continue
-            pieces: list[tuple[int, int, _Rests[Note]]] = []
+            lows: list[int] = []
+            highs: list[int] = []
+            kept: list[_Rests[Note]] = []
             for place in range(first, end):
                 start, stop, rests = self._low[place], self._high[place], self._rests[place]
-                inner = (max(start, low), min(stop, high))
-                left = change(rests, inner)
-                if start < inner[0]:
-                    pieces.append((start, inner[0] - 1, rests))
-                if left:
-                    pieces.append((*inner, left))
-                if inner[1] < stop:
-                    pieces.append((inner[1] + 1, stop, rests))
-            self._low[first:end] = [piece[0] for piece in pieces]
-            self._high[first:end] = [piece[1] for piece in pieces]
-            self._rests[first:end] = [piece[2] for piece in pieces]
+                if start < low:
+                    lows.append(start)
+                    highs.append(low - 1)
+                    kept.append(rests)
+                    start = low
+                inner = min(stop, high)
+                if left := change(rests, (start, inner)):
+                    lows.append(start)
+                    highs.append(inner)
+                    kept.append(left)
+                if inner < stop:
+                    lows.append(inner + 1)
+                    highs.append(stop)
+                    kept.append(rests)
+            self._low[first:end] = lows
+            self._high[first:end] = highs
+            self._rests[first:end] = kept
 
 
 def _all_sources(box: Box) -> Box:

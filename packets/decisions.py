@@ -84,18 +84,21 @@ def first_match[R](packets: Box, turns: Iterable[Turn[R]], last: Turn[R]) -> tup
     Returns one decision for each rule and verdict, in the order of the rules; together
     they cover the packets, and no packet is in two. Rules that decide nothing are not there.
     """
-    found: dict[tuple[int, Verdict, frozenset[Effect]], tuple[Turn[R], list[Box]]] = {}
+    found: dict[tuple[int, frozenset[Effect]], tuple[Turn[R], list[Box]]] = {}
     undecided: Undecided[_Seen[R]] = Undecided(packets)
 
     def decide(place: int, turn: Turn[R], box: Box, seen: tuple[_Seen[R], ...]) -> None:
-        effects = frozenset().union(turn.effects, *(one.turn.effects for one in seen))
-        if len(effects) == 1:
-            [verdict] = effects
-            found.setdefault((place, verdict, effects), (turn, []))[1].append(box)
-            return
-        # Named is the first that might say something else than the one that decides in the end.
-        doubtful = next((one for one in seen if one.turn.effects != turn.effects), _Seen(place, turn))
-        found.setdefault((doubtful.place, "unknown", effects), (doubtful.turn, []))[1].append(box)
+        effects = turn.effects
+        if seen:
+            effects = effects.union(*(one.turn.effects for one in seen))
+        if len(effects) > 1:
+            # Named is the first that might say something else than the one that decides in the end.
+            doubtful = next((one for one in seen if one.turn.effects != turn.effects), None)
+            if doubtful is not None:
+                place, turn = doubtful.place, doubtful.turn
+        if (place, effects) not in found:
+            found[place, effects] = (turn, [])
+        found[place, effects][1].append(box)
 
     place = -1
     for place, turn in enumerate(turns):
@@ -111,14 +114,14 @@ def first_match[R](packets: Box, turns: Iterable[Turn[R]], last: Turn[R]) -> tup
         decide(place + 1, last, box, seen)
     return tuple(
         Decision(
-            verdict=verdict,
+            verdict=min(effects) if len(effects) == 1 else "unknown",
             rule=turn.rule,
             packets=tuple(boxes),
-            doubt=_doubt(turn) if verdict == "unknown" else None,
+            doubt=None if len(effects) == 1 else _doubt(turn),
             possible=effects,
         )
-        for (_, verdict, effects), (turn, boxes) in sorted(
-            found.items(), key=lambda item: (item[0][0], item[0][1], sorted(item[0][2]))
+        for (_, effects), (turn, boxes) in sorted(
+            found.items(), key=lambda item: (item[0][0], len(item[0][1]), sorted(item[0][1]))
         )
     )
 

@@ -11,6 +11,7 @@ group: `Allow` leaves the packet to the groups, `AlwaysAllow` and `Deny` are fin
 """
 
 from collections.abc import Container, Iterator, Sequence
+from functools import lru_cache
 
 from msgspec import Struct, structs
 
@@ -137,7 +138,8 @@ def answer(
     """Say which of some sources reach all of some destinations on some ports.
 
     Packets are of one address family: sources are asked about with the destinations of their own.
-    With `explain` it says why each of the other rules was passed over. Raises `ValueError` if no packet is left to ask about.
+    With `explain` it says why each of the other rules was passed over. Raises `ValueError` if no
+    packet is left to ask about.
     """
     decisions: list[Decision[SecurityRule]] = []
     asked = NOTHING
@@ -262,7 +264,8 @@ def _match(rule: SecurityRule, protocol: str, tags: Tags) -> Match | None:
     )
 
 
-def _ports(texts: Sequence[str], side: str) -> Field:
+@lru_cache(maxsize=4096)
+def _ports(texts: tuple[str, ...], side: str) -> Field:
     known = []
     odd = []
     for text in texts:

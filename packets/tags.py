@@ -56,6 +56,10 @@ class Field(Struct, frozen=True):
         return cls(known, EVERY_ADDRESS if doubt else known, doubt)
 
 
+_EVERYTHING = ("*",)
+_ANY_FIELD = Field.of(EVERY_ADDRESS)
+
+
 class Tags(Struct, frozen=True):
     """The addresses that names in rules stand for."""
 
@@ -103,6 +107,8 @@ class Tags(Struct, frozen=True):
 
     def field(self, texts: Sequence[str], groups: Sequence[str], side: str) -> Field:
         """The addresses that a rule names on one side (`source` or `destination`)."""
+        if texts == _EVERYTHING:
+            return _ANY_FIELD
         if not texts and not groups:
             return Field.of(NOTHING, Doubt("unknown_rule_value", f"it names no {side} address"))
         surely: list[IntervalSet] = []
@@ -113,7 +119,7 @@ class Tags(Struct, frozen=True):
         for text in texts:
             name = text.strip().lower()
             if name in ANYTHING:
-                return Field.of(EVERY_ADDRESS)
+                return _ANY_FIELD
             if name in self.addresses:
                 surely.append(self.addresses[name])
                 if more := self.perhaps.get(name):
