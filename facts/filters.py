@@ -107,6 +107,8 @@ class FirewallRule(Struct, frozen=True, kw_only=True):
     """The rule collection group; empty for a classic rule."""
     policy: str = ""
     """Id of the policy that holds the rule; empty for a classic rule."""
+    priority: int = 0
+    """The rule collection's: lower comes first among those of its group."""
     action: str
     """`Allow` or `Deny`."""
     protocols: tuple[str, ...] = ()
@@ -134,6 +136,8 @@ class Firewall(Struct, frozen=True, kw_only=True):
     name: str
     policy: str = ""
     """Id of its policy; empty for a firewall with classic rules."""
+    groups: Mapping[str, int] = {}
+    """Names and priorities of the rule collection groups of its own policy."""
     rules: tuple[FirewallRule, ...] = ()
     """In the order in which the firewall goes through them: network rules first."""
     ip_groups: Mapping[str, tuple[str, ...]] = {}

@@ -106,6 +106,12 @@ class Cluster(Struct, frozen=True, kw_only=True):
     """What carries the tunnel: `konnectivity`, `tunnel-front`, `aks-link`, or what somebody mistyped."""
 
     @property
+    def isolated(self) -> bool:
+        """Whether the cluster is cut off from the outside on purpose
+        (https://learn.microsoft.com/azure/aks/egress-outboundtype)."""
+        return self.outbound_type.lower() in {"none", "block"}
+
+    @property
     def stopped(self) -> bool:
         """Whether the cluster was stopped on purpose (`az aks stop`)."""
         return self.power_state.lower() == "stopped"

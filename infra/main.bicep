@@ -60,6 +60,17 @@ param logRetentionDays int = 30
 @description('Where to send OpenTelemetry traces and metrics (OTLP over HTTP). Nowhere, unless set.')
 param otlpEndpoint string = ''
 
+@description('What carries the tunnel of clusters whose tag tunnelwatch:tunnel does not say.')
+@allowed([
+  'konnectivity'
+  'tunnel-front'
+  'aks-link'
+])
+param tunnel string = 'konnectivity'
+
+@description('Address of the DNS server that is asked for the names of API servers. The one of the platform, unless set.')
+param dnsServer string = ''
+
 var resourceToken = uniqueString(subscription().id, environmentName, location)
 var tags = {
   'azd-env-name': environmentName
@@ -144,6 +155,8 @@ module functionApp 'modules/function-app.bicep' = {
     scanTimeoutSeconds: scanTimeoutSeconds
     retentionDays: retentionDays
     otlpEndpoint: otlpEndpoint
+    tunnel: tunnel
+    dnsServer: dnsServer
   }
 }
 

@@ -162,6 +162,22 @@ class Tags(Struct, frozen=True):
         return Doubt("unknown_service_tag", why)
 
 
+_OWN = frozenset({"virtualnetwork", "azureloadbalancer", "internet"})
+"""Tags that follow from the network itself."""
+
+
+def tag_names(texts: Iterable[str]) -> frozenset[str]:
+    """Those of some addresses in rules and routes that are names of published service tags, in lower case."""
+    return frozenset(
+        name
+        for text in frozenset(texts)
+        if (name := text.strip().lower()) not in ANYTHING
+        and name not in _OWN
+        and not name.startswith("/")
+        and _is_tag(text)
+    )
+
+
 def _joined(doubts: Sequence[Doubt], side: str) -> Doubt:
     """Several doubts about one side of a rule, in one clause; the last one's code stands for all."""
     words = ", ".join(doubt.why for doubt in doubts)

@@ -59,6 +59,7 @@ class Clients:
         self.by_subscription: dict[str, SubscriptionClients] = {}
         self.tables: TableServiceClient | None = None
         self.inventories: dict[str, Any] = {}
+        self.service_tags: dict[str, Any] = {}
 
     def credential(self) -> AsyncTokenCredential:
         """The identity that the app runs as: managed identity in Azure, `az login` on a laptop."""

@@ -11,7 +11,8 @@ from facts.filters import Missing
 from facts.finding import Reason
 from pipeline import telemetry
 from pipeline.clients import Clients
-from pipeline.collect.inventory import CLUSTERS, Inventory
+from pipeline.collect.inventory import Inventory
+from pipeline.collect.kinds import CLUSTERS
 from pipeline.errors import TRANSIENT, reason_for
 from pipeline.store import CLUSTERS as CLUSTER_ROWS
 from pipeline.store import Store

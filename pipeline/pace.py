@@ -6,11 +6,13 @@ back early starts its wait anew
 (https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling).
 So requests are spaced as the bucket refills, more carefully as the header
 `x-ms-ratelimit-remaining-subscription-reads` nears zero, and one 429 holds back
-all of its subscription.
+all of its subscription. A POST that only reads may be counted among the writes, of which
+there are 200, refilled at 10 a second: it is spaced as they are.
 """
 
 import asyncio
 import re
+from typing import Literal
 from urllib.parse import urlsplit
 
 from aiolimiter import AsyncLimiter
@@ -21,21 +23,28 @@ from azure.core.rest import AsyncHttpResponse, HttpRequest
 from pipeline import telemetry
 
 _SUBSCRIPTION = re.compile(r"/subscriptions/([^/?]+)", re.IGNORECASE)
-_REMAINING = "x-ms-ratelimit-remaining-subscription-reads"
+_REMAINING = "x-ms-ratelimit-remaining-subscription-{}"
 
-BURST = 200
-"""Requests that may go out at once: the bucket's 250, less what others may have taken."""
-REFILL = 25.0
-"""Reads that come back each second."""
+Bucket = Literal["reads", "writes"]
+
+BURST = {"reads": 200, "writes": 150}
+"""Requests that may go out at once: the bucket's 250 or 200, less what others may have taken."""
+REFILL = {"reads": 25.0, "writes": 10.0}
+"""Requests that come back each second."""
 LOW = 50
-"""With fewer reads left than this, every request waits for its refill."""
+"""With fewer left than this, every request waits for its refill."""
+
+READING_POSTS = ("/listnetworkmanagereffectivesecurityadminrules",)
+"""The ends of paths, in lower case, to which a POST changes nothing."""
 
 
 class _Budget:
-    """What one subscription still has."""
+    """What one subscription still has of one bucket."""
 
-    def __init__(self) -> None:
-        self.limiter = AsyncLimiter(BURST, BURST / REFILL)
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+        self.refill = REFILL[bucket]
+        self.limiter = AsyncLimiter(BURST[bucket], BURST[bucket] / self.refill)
         self.not_before = 0.0
         self.tight = asyncio.Lock()
         self.remaining: int | None = None
@@ -46,13 +55,13 @@ class _Budget:
         await self.limiter.acquire()
         if self.remaining is not None and self.remaining < LOW:
             async with self.tight:
-                await asyncio.sleep(1 / REFILL)
+                await asyncio.sleep(1 / self.refill)
         while (wait := self.not_before - clock.time()) > 0:  # noqa: ASYNC110 - a later 429 may move it
             await asyncio.sleep(wait)
 
     def learn(self, response: AsyncHttpResponse) -> None:
         """Take note of what an answer says about the bucket."""
-        remaining = response.headers.get(_REMAINING, "")
+        remaining = response.headers.get(_REMAINING.format(self.bucket), "")
         if remaining.isdecimal():
             self.remaining = int(remaining)
         if response.status_code == 429:
@@ -65,16 +74,20 @@ class Pacer:
     """The budgets of all subscriptions, one for a process."""
 
     def __init__(self) -> None:
-        self._budgets: dict[str, _Budget] = {}
+        self._budgets: dict[tuple[str, Bucket], _Budget] = {}
 
     def is_held(self, url: str) -> bool:
         """Whether Azure has said to wait, and the time is not over."""
-        return self.budget(url).not_before > asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        return any(self.budget(url, bucket).not_before > now for bucket in ("reads", "writes"))
 
-    def budget(self, url: str) -> _Budget:
+    def budget(self, url: str, bucket: Bucket = "reads") -> _Budget:
         """The budget that a request draws on; requests outside any subscription share one."""
         found = _SUBSCRIPTION.search(urlsplit(url).path)
-        return self._budgets.setdefault(found[1].lower() if found else "", _Budget())
+        key = (found[1].lower() if found else "", bucket)
+        if key not in self._budgets:
+            self._budgets[key] = _Budget(bucket)
+        return self._budgets[key]
 
 
 class ReadOnlyError(RuntimeError):
@@ -105,13 +118,16 @@ class ArmPolicy(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
     ) -> PipelineResponse[HttpRequest, AsyncHttpResponse]:
         """Send one try of a request."""
         http = request.http_request
-        if http.method != "GET":
+        reads = http.method == "GET"
+        if not reads and not (
+            http.method == "POST" and urlsplit(http.url).path.lower().endswith(READING_POSTS)
+        ):
             if urlsplit(http.url).path.lower().endswith("/register"):
                 raise NotRegisteredError(f"a resource provider is not registered: {http.url}")
             raise ReadOnlyError(f"Tunnelwatch only reads, and this is {http.method} {http.url}")
         if self._loopback:
             request.context.options["enforce_https"] = False
-        budget = self._pacer.budget(http.url)
+        budget = self._pacer.budget(http.url, "reads" if reads else "writes")
         await budget.take()
         try:
             response = await self.next.send(request)

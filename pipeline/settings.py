@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,8 @@ from msgspec import Struct
 DEFAULT_SCHEDULE = "0 */15 * * * *"
 """Every 15 minutes, as an NCRONTAB expression: second, minute, hour, day, month, weekday."""
 PUBLIC_CLOUD = "https://management.azure.com"
+TUNNELS = ("konnectivity", "tunnel-front", "aks-link")
+"""What may carry a cluster's tunnel."""
 
 _SUBSCRIPTION = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 
@@ -31,6 +34,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     scan_timeout_seconds: int = 240
     """How long one cluster's scan may take before it is given back to the queue; 540 at the most,
     since at 600 s the host ends the worker (`functionTimeout` in host.json)."""
+    tunnel: str = "konnectivity"
+    """What carries the tunnel of clusters whose tag `tunnelwatch:tunnel` does not say."""
+    dns_server: tuple[str, int] | None = None
+    """Whom to ask for API servers' names: address and port; `None` for the system's resolver."""
     storage: Mapping[str, str]
     """The settings that begin with `AzureWebJobsStorage`."""
     otlp_endpoint: str = ""
@@ -52,6 +59,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         arm_endpoint=_endpoint(env.get("ARM_ENDPOINT") or PUBLIC_CLOUD),
         retention_days=_number(env, "RETENTION_DAYS", 90, 1, 3650),
         scan_timeout_seconds=_number(env, "SCAN_TIMEOUT_SECONDS", 240, 10, 540),
+        tunnel=_tunnel(env.get("TUNNEL") or "konnectivity"),
+        dns_server=_dns_server(env.get("DNS_SERVER", "")),
         storage={name: value for name, value in env.items() if name.startswith("AzureWebJobsStorage")},
         otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
     )
@@ -90,6 +99,31 @@ def _endpoint(text: str) -> str:
     if not re.match(r"^https?://[^/\s]+/?$", text):
         raise SettingsError(f"ARM_ENDPOINT: {text!r} is no address such as {PUBLIC_CLOUD!r}")
     return text.rstrip("/")
+
+
+def _tunnel(text: str) -> str:
+    if text.strip().lower() not in TUNNELS:
+        raise SettingsError(f"TUNNEL: {text!r} is none of {', '.join(TUNNELS)}")
+    return text.strip().lower()
+
+
+def _dns_server(text: str) -> tuple[str, int] | None:
+    """`10.0.0.53`, `10.0.0.53:5353` or `[fd00::53]:5353`; nothing means the system's resolver."""
+    if not text.strip():
+        return None
+    shape = re.fullmatch(r"(?:\[([^\]]+)\]|([^:]+))(?::(\w+))?", text.strip())
+    # An IPv6 address without brackets has no port.
+    address = (shape[1] or shape[2]) if shape else text.strip()
+    port = (shape[3] if shape else None) or "53"
+    try:
+        parsed = ip_address(address)
+    except ValueError as error:
+        raise SettingsError(
+            f"DNS_SERVER: {text!r} is no IP address such as 10.0.0.53 or 10.0.0.53:53"
+        ) from error
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise SettingsError(f"DNS_SERVER: {text!r} has no port from 1 to 65535")
+    return str(parsed), int(port)
 
 
 def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

@@ -56,6 +56,12 @@ param retentionDays int
 @description('Where to send OpenTelemetry traces and metrics; empty for nowhere.')
 param otlpEndpoint string
 
+@description('What carries the tunnel of clusters whose tag does not say.')
+param tunnel string
+
+@description('Address of a DNS server; empty for the one of the platform.')
+param dnsServer string
+
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   name: planName
   location: location
@@ -144,6 +150,8 @@ var settings = {
   SCAN_TIMEOUT_SECONDS: string(scanTimeoutSeconds)
   RETENTION_DAYS: string(retentionDays)
   OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint
+  TUNNEL: tunnel
+  DNS_SERVER: dnsServer
 }
 
 // In the public cloud the app knows by itself where Azure Resource Manager is.

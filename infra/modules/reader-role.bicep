@@ -23,8 +23,16 @@ resource reader 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Compute/virtualMachineScaleSets/read'
           'Microsoft.Compute/virtualMachines/read'
           'Microsoft.ContainerService/managedClusters/read'
+          'Microsoft.Network/azureFirewalls/read'
+          'Microsoft.Network/firewallPolicies/read'
+          'Microsoft.Network/firewallPolicies/ruleCollectionGroups/read'
+          'Microsoft.Network/ipGroups/read'
+          'Microsoft.Network/locations/serviceTags/read'
           'Microsoft.Network/networkInterfaces/read'
           'Microsoft.Network/networkSecurityGroups/read'
+          'Microsoft.Network/routeTables/read'
+          // A POST that only reads: the security admin rules in force on a network.
+          'Microsoft.Network/virtualNetworks/listNetworkManagerEffectiveSecurityAdminRules/action'
           'Microsoft.Network/virtualNetworks/read'
           'Microsoft.Resources/subscriptions/read'
         ]

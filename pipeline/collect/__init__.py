@@ -2,226 +2,66 @@
 
 from datetime import UTC, datetime
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from facts import resource_id
 from facts.filters import Missing, NetworkSecurityGroup
-from facts.finding import Reason
-from facts.snapshot import Node, NodePool, Placement, Snapshot, Subnet, VirtualNetwork
+from facts.snapshot import Cluster, NodePool, Snapshot, Subnet
 from facts.times import timestamp
-from packets.addresses import parse_prefixes
-from pipeline.collect.documents import (
-    AgentPool,
-    InterfaceModel,
-    ManagedCluster,
-    ScaleSet,
-    VirtualMachine,
-)
-from pipeline.collect.inventory import (
-    CLUSTERS,
-    INTERFACES,
-    MACHINES,
-    NETWORKS,
-    SCALE_SETS,
-    SECURITY_GROUPS,
-    Inventory,
-)
+from pipeline.collect.control_plane import read_api_server, read_appliances, read_service_tags, subnets_of
+from pipeline.collect.documents import ManagedCluster
+from pipeline.collect.inventory import Inventory
+from pipeline.collect.kinds import CLUSTERS
+from pipeline.collect.pools import read_pool
 
-_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+TUNNEL_TAG = "tunnelwatch:tunnel"
+"""The tag of a cluster that says what carries its tunnel: `konnectivity`, `tunnel-front` or `aks-link`."""
 
 
 class Deleted(Struct, frozen=True):
     """The cluster does not exist any more."""
 
 
-class _Machines(Struct):
-    """The machines that carry a pool, and where they are attached."""
-
-    resource_ids: list[str]
-    attached: dict[InterfaceModel, list[Node]]
-    missing: list[Missing]
-
-
 async def collect(inventory: Inventory, cluster_id: str) -> Snapshot | Missing | Deleted:
     """Read a cluster. `Missing` means that not even the cluster itself could be read."""
-    taken_at = datetime.now(UTC)
+    taken_at = timestamp(datetime.now(UTC))
     managed = await inventory.find(CLUSTERS, cluster_id)
     if isinstance(managed, Missing):
         return Deleted() if managed.reason.code == "not_found" else managed
-    pools = []
-    if not managed.cluster.stopped:
-        pools = [await _node_pool(inventory, managed, pool) for pool in managed.pools]
-    return Snapshot(cluster=managed.cluster, pools=tuple(pools), taken_at=timestamp(taken_at))
+    cluster = _with_tunnel(managed.cluster, inventory.clients.settings.tunnel)
+    if cluster.stopped:
+        return Snapshot(cluster=cluster, pools=(), taken_at=taken_at)
+    return await _whole(inventory, managed, cluster, taken_at)
 
 
-async def _node_pool(inventory: Inventory, managed: ManagedCluster, pool: AgentPool) -> NodePool:
-    machines = await _machines(inventory, managed, pool)
-    if pool.subnet_id and not any(
-        resource_id.key(model.subnet_id) == resource_id.key(pool.subnet_id) for model in machines.attached
-    ):
-        # The pool names a subnet that no interface shows: judge it by its own security group.
-        machines.attached.setdefault(InterfaceModel(subnet_id=pool.subnet_id, nsg_id=""), [])
-    placements = [
-        Placement(
-            subnet=await _subnet(inventory, model.subnet_id),
-            nic_nsg=await _nsg(inventory, model.nsg_id),
-            nodes=tuple(nodes),
-        )
-        for model, nodes in machines.attached.items()
+async def _whole(inventory: Inventory, managed: ManagedCluster, cluster: Cluster, taken_at: str) -> Snapshot:
+    pools = [await read_pool(inventory, managed, pool) for pool in managed.pools]
+    api_server = await read_api_server(inventory, managed)
+    appliances = await read_appliances(inventory, managed, pools, api_server)
+    subnets = [*subnets_of(pools)]
+    if isinstance(api_server.subnet, Subnet):
+        subnets.append(api_server.subnet)
+    return Snapshot(
+        cluster=cluster,
+        pools=tuple(pools),
+        api_server=api_server,
+        service_tags=await read_service_tags(
+            inventory, managed, subnets, _groups(pools, subnets), appliances.values()
+        ),
+        appliances=appliances,
+        taken_at=taken_at,
+    )
+
+
+def _groups(pools: list[NodePool], subnets: list[Subnet]) -> list[NetworkSecurityGroup]:
+    """Every security group on the way, at whatever level."""
+    there = [
+        *(subnet.nsg for subnet in subnets),
+        *(placement.nic_nsg for pool in pools for placement in pool.placements),
     ]
-    return NodePool(
-        name=pool.name,
-        mode=pool.mode,
-        os_type=pool.os_type,
-        type=pool.type,
-        count=pool.count,
-        power_state=pool.power_state,
-        resource_ids=tuple(machines.resource_ids),
-        placements=tuple(placements),
-        missing=tuple(machines.missing),
-    )
+    return [group for group in there if isinstance(group, NetworkSecurityGroup)]
 
 
-async def _machines(inventory: Inventory, managed: ManagedCluster, pool: AgentPool) -> _Machines:
-    """The scale set of a pool with its instances, or the plain machines that carry it."""
-    machines = _Machines([], {}, [])
-    subscription_id, group = managed.cluster.ref.subscription_id, managed.cluster.node_resource_group
-    found: tuple[ScaleSet | VirtualMachine, ...] | Missing
-    if pool.type.lower() == "virtualmachinescalesets":
-        kind = SCALE_SETS.words
-        found = await inventory.in_group(SCALE_SETS, subscription_id, group)
-    else:
-        kind = MACHINES.words
-        found = await inventory.in_group(MACHINES, subscription_id, group)
-    if isinstance(found, Missing):
-        machines.missing.append(found)
-        return machines
-    for one in found:
-        if not _carries(one.pool, one.name, pool.name):
-            continue
-        machines.resource_ids.append(one.id)
-        if isinstance(one, ScaleSet):
-            await _attach_instances(inventory, machines, one, count=pool.count)
-        else:
-            await _attach_machine(inventory, machines, one)
-    if not machines.resource_ids and pool.count != 0:
-        machines.missing.append(_no_machines(managed, pool, kind))
-    return machines
-
-
-async def _attach_instances(
-    inventory: Inventory, machines: _Machines, scale_set: ScaleSet, *, count: int | None
-) -> None:
-    if scale_set.interface is not None and scale_set.interface.subnet_id:
-        _attach(machines, scale_set.interface)
-    if count == 0:
-        return
-    interfaces = await inventory.interfaces_of(scale_set)
-    if isinstance(interfaces, Missing):
-        machines.missing.append(interfaces)
-        return
-    primary = [interface for interface in interfaces if interface.primary]
-    for interface in primary:
-        node = _instance(scale_set, interface.machine_id, interface.addresses)
-        _attach(machines, interface.model, node)
-    if not primary:
-        what = f'network interfaces of scale set "{scale_set.name}"'
-        message = f"Could not read {what}: Azure lists none, though the pool has {_nodes(count)}."
-        machines.missing.append(_unread("no_data", what, scale_set.id, message))
-
-
-async def _attach_machine(inventory: Inventory, machines: _Machines, machine: VirtualMachine) -> None:
-    interface = await inventory.find(INTERFACES, machine.interface_id)
-    if isinstance(interface, Missing):
-        machines.missing.append(interface)
-        return
-    name = (machine.computer_name or machine.name).lower()
-    node = Node(name=name, instance_id=machine.name, addresses=interface.addresses)
-    _attach(machines, interface.model, node)
-
-
-def _attach(machines: _Machines, model: InterfaceModel, node: Node | None = None) -> None:
-    """Put a node where its interface is; ids that differ in case are one place."""
-    same = InterfaceModel(subnet_id=resource_id.key(model.subnet_id), nsg_id=resource_id.key(model.nsg_id))
-    nodes = machines.attached.setdefault(same, [])
-    if node is not None:
-        nodes.append(node)
-
-
-def _carries(tagged: str, name: str, pool: str) -> bool:
-    """Whether a machine or scale set belongs to a pool: by AKS's tag, or else by the name that AKS gives.
-
-    Linux: `aks-<pool>-<8 digits>-vmss`, `aks-<pool>-<8 digits>-vm0`; Windows: `aks<pool>`.
-    """
-    if tagged:
-        return tagged.lower() == pool.lower()
-    own = name.lower()
-    return own == f"aks{pool.lower()}" or own.startswith(f"aks-{pool.lower()}-")
-
-
-def _instance(scale_set: ScaleSet, machine_id: str, addresses: tuple[str, ...]) -> Node:
-    """A node of a scale set: its name ends in the instance's number in base 36, six digits long."""
-    instance = machine_id.rstrip("/").rsplit("/", 1)[-1]
-    digits = ""
-    if instance.isdecimal():
-        number = int(instance)
-        while number or not digits:
-            number, digit = divmod(number, 36)
-            digits = _BASE36[digit] + digits
-    name = f"{scale_set.computer_name_prefix or scale_set.name}{(digits or instance).rjust(6, '0')}"
-    return Node(name=name, instance_id=instance, addresses=addresses)
-
-
-def _no_machines(managed: ManagedCluster, pool: AgentPool, words: str) -> Missing:
-    cluster = managed.cluster
-    group = f"/subscriptions/{cluster.ref.subscription_id}/resourceGroups/{cluster.node_resource_group}"
-    what = f'{words} of node pool "{pool.name}"'
-    message = (
-        f'Could not find a {what} in resource group "{cluster.node_resource_group}", '
-        f"though the pool has {_nodes(pool.count)}."
-    )
-    return _unread("no_data", what, group, message)
-
-
-def _nodes(count: int | None) -> str:
-    if count is None:
-        return "a number of nodes that Azure does not say"
-    return f"{count} node{'s' * (count != 1)}"
-
-
-def _unread(code: str, what: str, resource: str, message: str) -> Missing:
-    return Missing(
-        what=what, resource_id=resource, reason=Reason(code=code, message=message, resource=resource)
-    )
-
-
-async def _subnet(inventory: Inventory, subnet_id: str) -> Subnet | Missing:
-    network = await inventory.find(NETWORKS, resource_id.parent(subnet_id))
-    if isinstance(network, Missing):
-        return network
-    what = f'subnet "{subnet_id.rsplit("/", 1)[-1]}"'
-    for subnet in network.subnets:
-        if resource_id.key(subnet.id) != resource_id.key(subnet_id):
-            continue
-        space = (*subnet.prefixes, *network.prefixes, *network.peered_prefixes)
-        try:
-            parse_prefixes(space)
-        except ValueError as error:
-            return _unread("malformed_answer", what, subnet_id, f"Could not read {what}: {error}.")
-        if not subnet.prefixes:
-            message = f"Could not read {what}: Azure names no address prefix of it."
-            return _unread("no_data", what, subnet_id, message)
-        return Subnet(
-            id=subnet.id,
-            prefixes=subnet.prefixes,
-            network=VirtualNetwork(
-                id=network.id, prefixes=network.prefixes, peered_prefixes=network.peered_prefixes
-            ),
-            nsg=await _nsg(inventory, subnet.nsg_id),
-        )
-    message = f"Could not read {what}: its virtual network does not have it."
-    return _unread("not_found", what, subnet_id, message)
-
-
-async def _nsg(inventory: Inventory, nsg_id: str) -> NetworkSecurityGroup | Missing | None:
-    return await inventory.find(SECURITY_GROUPS, nsg_id) if nsg_id else None
+def _with_tunnel(cluster: Cluster, default: str) -> Cluster:
+    """The cluster with the tunnel that its tag names, or else the setting."""
+    tags = {name.lower(): value.strip().lower() for name, value in cluster.tags.items()}
+    return structs.replace(cluster, tunnel=tags.get(TUNNEL_TAG) or default)

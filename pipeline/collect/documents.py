@@ -28,13 +28,21 @@ class AgentPool(Struct, frozen=True, kw_only=True):
     """`None` where Azure does not say."""
     power_state: str
     subnet_id: str
+    pod_subnet_id: str
+    """Empty where pods have addresses of the nodes' subnet, or none of the network."""
+    groups: tuple[str, ...]
+    """Keys of the application security groups that its nodes join."""
 
 
 class ManagedCluster(Struct, frozen=True, kw_only=True):
-    """A cluster with its pools."""
+    """A cluster with its pools, and where its API server is."""
 
     cluster: Cluster
     pools: tuple[AgentPool, ...]
+    fqdns: tuple[str, ...]
+    """Names of the API server, the one that nodes use first."""
+    api_subnet_id: str
+    """The subnet of an API server with VNet integration."""
 
 
 class InterfaceModel(Struct, frozen=True, kw_only=True):
@@ -53,6 +61,8 @@ class ScaleSet(Struct, frozen=True, kw_only=True):
     """The agent pool that its tags name; empty if they name none."""
     computer_name_prefix: str
     interface: InterfaceModel | None
+    groups: tuple[str, ...]
+    """Keys of the application security groups that its instances join."""
 
 
 class VirtualMachine(Struct, frozen=True, kw_only=True):
@@ -75,6 +85,8 @@ class Interface(Struct, frozen=True, kw_only=True):
     model: InterfaceModel
     addresses: tuple[str, ...]
     """The primary address of each family; further ones belong to pods."""
+    members: Mapping[str, tuple[str, ...]]
+    """All its addresses in application security groups, by the key of the group's id."""
 
 
 class SubnetModel(Struct, frozen=True, kw_only=True):
@@ -83,6 +95,7 @@ class SubnetModel(Struct, frozen=True, kw_only=True):
     id: str
     prefixes: tuple[str, ...]
     nsg_id: str
+    route_table_id: str
 
 
 class NetworkModel(Struct, frozen=True, kw_only=True):
@@ -91,6 +104,10 @@ class NetworkModel(Struct, frozen=True, kw_only=True):
     id: str
     prefixes: tuple[str, ...]
     peered_prefixes: tuple[str, ...]
+    peer_ids: tuple[str, ...]
+    """Of the networks whose peering is connected."""
+    gateway: bool
+    """Whether a gateway may bring routes: one of its own, or a peer's that it uses."""
     subnets: tuple[SubnetModel, ...]
 
 
@@ -121,6 +138,8 @@ def read_cluster(document: Document) -> ManagedCluster:
             tags={str(name): str(value) for name, value in _map(document, "tags").items()},
         ),
         pools=tuple(_pool(pool) for pool in _each(body, "agentPoolProfiles")),
+        fqdns=tuple(name for field in ("privateFQDN", "fqdn") if (name := _text(body, field))),
+        api_subnet_id=_text(api_server, "subnetId"),
     )
 
 
@@ -134,6 +153,11 @@ def _pool(document: Document) -> AgentPool:
         count=_count(document),
         power_state=_text(_map(document, "powerState"), "code"),
         subnet_id=_text(document, "vnetSubnetID"),
+        pod_subnet_id=_text(document, "podSubnetID"),
+        groups=tuple(
+            resource_id.key(str(group))
+            for group in _map(document, "networkProfile").get("applicationSecurityGroups") or ()
+        ),
     )
 
 
@@ -156,6 +180,7 @@ def read_scale_set(document: Document) -> ScaleSet:
         pool=_pool_name(document),
         computer_name_prefix=_text(_map(profile, "osProfile"), "computerNamePrefix"),
         interface=_model(_primary(interfaces)) if interfaces else None,
+        groups=tuple(_members(_primary(interfaces))) if interfaces else (),
     )
 
 
@@ -188,25 +213,41 @@ def read_interface(document: Document) -> Interface:
         primary=body.get("primary") is not False,
         model=_model(document),
         addresses=tuple(by_family.values()),
+        members=_members(document),
     )
+
+
+def _members(interface: Document) -> dict[str, tuple[str, ...]]:
+    """The application security groups of an interface's IP configurations, with the addresses in each."""
+    members: dict[str, list[str]] = {}
+    for configuration in _each(properties(interface), "ipConfigurations"):
+        body = properties(configuration)
+        address = _text(body, "privateIPAddress")
+        for group in _each(body, "applicationSecurityGroups"):
+            members.setdefault(resource_id.key(_text(group, "id")), []).extend([address] * bool(address))
+    return {group: tuple(addresses) for group, addresses in members.items()}
 
 
 def read_network(document: Document) -> NetworkModel:
     """`Microsoft.Network/virtualNetworks`."""
     body = properties(document)
+    peerings = [properties(peering) for peering in _each(body, "virtualNetworkPeerings")]
+    connected = [one for one in peerings if _text(one, "peeringState").lower() == "connected"]
     return NetworkModel(
         id=_text(document, "id"),
         prefixes=both(_map(body, "addressSpace"), "addressPrefix", "addressPrefixes"),
-        peered_prefixes=tuple(
-            prefix
-            for peering in _each(body, "virtualNetworkPeerings")
-            for prefix in _peered(properties(peering))
+        peered_prefixes=tuple(prefix for peering in connected for prefix in _peered(peering)),
+        peer_ids=tuple(
+            peer for peering in connected if (peer := _text(_map(peering, "remoteVirtualNetwork"), "id"))
         ),
+        gateway=any(one.get("useRemoteGateways") is True for one in connected)
+        or any(_text(subnet, "name").lower() == "gatewaysubnet" for subnet in _each(body, "subnets")),
         subnets=tuple(
             SubnetModel(
                 id=_text(subnet, "id"),
                 prefixes=both(properties(subnet), "addressPrefix", "addressPrefixes"),
                 nsg_id=_text(_map(properties(subnet), "networkSecurityGroup"), "id"),
+                route_table_id=_text(_map(properties(subnet), "routeTable"), "id"),
             )
             for subnet in _each(body, "subnets")
         ),
@@ -214,11 +255,8 @@ def read_network(document: Document) -> NetworkModel:
 
 
 def _peered(peering: Document) -> tuple[str, ...]:
-    """The peer's address space, if the peering works and belongs to the VirtualNetwork tag."""
-    if (
-        _text(peering, "peeringState").lower() != "connected"
-        or peering.get("allowVirtualNetworkAccess") is False
-    ):
+    """The peer's address space, if the peering belongs to the VirtualNetwork tag."""
+    if peering.get("allowVirtualNetworkAccess") is False:
         return ()
     space = _map(peering, "remoteVirtualNetworkAddressSpace") or _map(peering, "remoteAddressSpace")
     return both(space, "addressPrefix", "addressPrefixes")

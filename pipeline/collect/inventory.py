@@ -7,31 +7,22 @@ that is gone from one that is hidden. What cannot be read comes back as `Missing
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from msgspec import Struct, structs
+from azure.core.rest import HttpRequest
+from msgspec import structs
 
 from facts import resource_id
-from facts.filters import Missing, NetworkSecurityGroup
+from facts.filters import AdminRules, Missing
 from facts.finding import Reason
 from facts.resource_id import ResourceId
-from packets.documents import properties
-from packets.documents.nsg import read_nsg
+from packets.documents.firewall import RuleCollectionGroup, read_rule_collection_group
+from packets.documents.nsg import read_admin_rules
 from pipeline import telemetry
-from pipeline.clients import Clients, SubscriptionClients
-from pipeline.collect.documents import (
-    Interface,
-    ManagedCluster,
-    NetworkModel,
-    ScaleSet,
-    VirtualMachine,
-    read_cluster,
-    read_interface,
-    read_network,
-    read_scale_set,
-    read_virtual_machine,
-)
+from pipeline.clients import Clients
+from pipeline.collect.documents import Interface, ScaleSet, read_interface
+from pipeline.collect.kinds import Kind
 from pipeline.errors import TRANSIENT, reason_for
 from pipeline.pace import NotRegisteredError
 
@@ -43,84 +34,28 @@ SCANS_HELD = 2
 """Scans whose lists are kept: the one that runs and one that somebody asked for meanwhile."""
 
 
-class Kind[T](Struct, frozen=True):
-    """A kind of resource: what it is called, how it is read."""
-
-    words: str
-    action: str
-    """The Azure action that reading takes."""
-    read: Callable[[Mapping[str, Any]], T]
-    everywhere: Callable[[SubscriptionClients], AsyncIterable[Any]]
-    in_group: Callable[[SubscriptionClients, str], AsyncIterable[Any]]
-    one: Callable[[SubscriptionClients, ResourceId], Awaitable[Any]]
-
-
-def _read_live_nsg(document: Mapping[str, Any]) -> NetworkSecurityGroup:
-    """A group as Azure has it: one that shows no rules at all, not even Azure's own, was not read."""
-    body = properties(document)
-    if body.get("securityRules") is None and body.get("defaultSecurityRules") is None:
-        raise ValueError("it shows no rules at all, not even the default ones")
-    return read_nsg(document)
-
-
-CLUSTERS: Kind[ManagedCluster] = Kind(
-    "cluster",
-    "Microsoft.ContainerService/managedClusters/read",
-    read_cluster,
-    lambda azure: azure.containers.managed_clusters.list(),
-    lambda azure, group: azure.containers.managed_clusters.list_by_resource_group(group),
-    lambda azure, one: azure.containers.managed_clusters.get(one.resource_group, one.name),
-)
-SCALE_SETS: Kind[ScaleSet] = Kind(
-    "scale set",
-    "Microsoft.Compute/virtualMachineScaleSets/read",
-    read_scale_set,
-    lambda azure: azure.compute.virtual_machine_scale_sets.list_all(),
-    lambda azure, group: azure.compute.virtual_machine_scale_sets.list(group),
-    lambda azure, one: azure.compute.virtual_machine_scale_sets.get(one.resource_group, one.name),
-)
-MACHINES: Kind[VirtualMachine] = Kind(
-    "virtual machine",
-    "Microsoft.Compute/virtualMachines/read",
-    read_virtual_machine,
-    lambda azure: azure.compute.virtual_machines.list_all(),
-    lambda azure, group: azure.compute.virtual_machines.list(group),
-    lambda azure, one: azure.compute.virtual_machines.get(one.resource_group, one.name),
-)
-INTERFACES: Kind[Interface] = Kind(
-    "network interface",
-    "Microsoft.Network/networkInterfaces/read",
-    read_interface,
-    lambda azure: azure.network.network_interfaces.list_all(),
-    lambda azure, group: azure.network.network_interfaces.list(group),
-    lambda azure, one: azure.network.network_interfaces.get(one.resource_group, one.name),
-)
-NETWORKS: Kind[NetworkModel] = Kind(
-    "virtual network",
-    "Microsoft.Network/virtualNetworks/read",
-    read_network,
-    lambda azure: azure.network.virtual_networks.list_all(),
-    lambda azure, group: azure.network.virtual_networks.list(group),
-    lambda azure, one: azure.network.virtual_networks.get(one.resource_group, one.name),
-)
-SECURITY_GROUPS: Kind[NetworkSecurityGroup] = Kind(
-    "network security group",
-    "Microsoft.Network/networkSecurityGroups/read",
-    _read_live_nsg,
-    lambda azure: azure.network.network_security_groups.list_all(),
-    lambda azure, group: azure.network.network_security_groups.list(group),
-    lambda azure, one: azure.network.network_security_groups.get(one.resource_group, one.name),
-)
-
 SCALE_SET_INTERFACES = "Microsoft.Compute/virtualMachineScaleSets/networkInterfaces/read"
 """The action that listing the interfaces of a scale set's instances takes."""
+RULE_COLLECTION_GROUPS = "Microsoft.Network/firewallPolicies/ruleCollectionGroups/read"
+"""The action that listing the rules of a firewall policy takes."""
+ADMIN_RULES = "Microsoft.Network/virtualNetworks/listNetworkManagerEffectiveSecurityAdminRules/action"
+"""The action that listing the security admin rules in force on a network takes; it is a POST that only
+reads."""
+SERVICE_TAGS = "Microsoft.Network/locations/serviceTags/read"
+"""The action that reading what service tags stand for takes."""
+
+ADMIN_RULES_PAGE = 100
+"""Rules that are asked for at once."""
+TAGS_FRESH_SECONDS = 86_400
+"""Microsoft publishes changes of service tags once a week, and announces them before they take effect
+(https://learn.microsoft.com/azure/virtual-network/service-tags-overview)."""
 
 
 class Inventory:
     """The reads of one scan in this process; concurrent clusters share them."""
 
     def __init__(self, clients: Clients) -> None:
-        self._clients = clients
+        self.clients = clients
         self._reads: dict[tuple[str, ...], asyncio.Task[Any]] = {}
         self._unreadable: dict[tuple[str, str], list[str]] = {}
         self.born = time.monotonic()
@@ -167,18 +102,106 @@ class Inventory:
         return own if isinstance(own, Missing) else tuple(own.values())
 
     async def interfaces_of(self, scale_set: ScaleSet) -> tuple[Interface, ...] | Missing:
-        """The network interfaces of a scale set's instances."""
+        """The network interfaces of a scale set's instances; not kept, since one cluster asks for them."""
         parts = resource_id.parse(scale_set.id)
-        words = "network interfaces of scale set"
+
+        async def read() -> tuple[Interface, ...]:
+            network = self.clients.for_subscription(parts.subscription_id).network
+            pages = network.network_interfaces.list_virtual_machine_scale_set_network_interfaces(
+                parts.resource_group, parts.name
+            )
+            return tuple([read_interface(model.as_dict()) async for model in pages])
+
+        return await self._told("network interfaces of scale set", scale_set.id, SCALE_SET_INTERFACES, read)
+
+    async def rules_of_policy(self, policy_id: str) -> tuple[RuleCollectionGroup, ...] | Missing:
+        """The rule collection groups of a firewall policy, its parent's left aside."""
+        parts = resource_id.parse(policy_id)
+
+        async def read() -> tuple[RuleCollectionGroup, ...]:
+            network = self.clients.for_subscription(parts.subscription_id).network
+            pages = network.firewall_policy_rule_collection_groups.list(parts.resource_group, parts.name)
+            return tuple([read_rule_collection_group(model.as_dict()) async for model in pages])
+
+        return await self._read("rules of firewall policy", policy_id, RULE_COLLECTION_GROUPS, read)
+
+    async def admin_rules(self, network_id: str) -> AdminRules | Missing | None:
+        """The security admin rules in force on a virtual network; `None` if there are none."""
+        parts = resource_id.parse(network_id)
+
+        async def read() -> AdminRules | None:
+            from azure.mgmt.network.models import QueryRequestOptions
+
+            network = self.clients.for_subscription(parts.subscription_id).network
+            documents: list[Mapping[str, Any]] = []
+            token, seen = None, set[str]()
+            while True:
+                page = await network.list_network_manager_effective_security_admin_rules(
+                    parts.resource_group,
+                    parts.name,
+                    QueryRequestOptions(skip_token=token),
+                    top=ADMIN_RULES_PAGE,
+                )
+                documents += [model.as_dict() for model in page.value or ()]
+                token = page.skip_token
+                if not token:
+                    return read_admin_rules(network_id, documents) if documents else None
+                if token in seen:
+                    raise ValueError("the pages of the list go round in a circle")
+                seen.add(token)
+
+        return await self._read("security admin rules of network", network_id, ADMIN_RULES, read)
+
+    async def service_tags(
+        self, subscription_id: str, location: str
+    ) -> Mapping[str, tuple[str, ...]] | Missing:
+        """The prefixes of every service tag of the cloud, by lower-case name; kept for a day.
+
+        The location tells Azure which cloud and which version is meant; what comes back is of all regions.
+        """
+        held: dict[str, tuple[float, Mapping[str, tuple[str, ...]]]] = self.clients.service_tags
+        read_at, tags = held.get(location.lower(), (0.0, {}))
+        if tags and time.monotonic() - read_at < TAGS_FRESH_SECONDS:
+            return tags
+
+        async def read() -> Mapping[str, tuple[str, ...]]:
+            network = self.clients.for_subscription(subscription_id).network
+            found: dict[str, tuple[str, ...]] = {}
+            document = (await network.service_tags.list(location)).as_dict()
+            while True:
+                for value in document.get("values") or ():
+                    prefixes = (value.get("properties") or {}).get("addressPrefixes") or ()
+                    found[str(value.get("name") or "").lower()] = tuple(str(prefix) for prefix in prefixes)
+                if not (link := document.get("nextLink")):
+                    break
+                response = await network.send_request(HttpRequest("GET", link))
+                response.raise_for_status()
+                document = response.json()
+            if found:
+                held[location.lower()] = (time.monotonic(), found)
+            return found
+
+        scope = (
+            f"/subscriptions/{subscription_id}/providers/Microsoft.Network/locations/{location}/serviceTags"
+        )
+        return await self._read("list of", scope, SERVICE_TAGS, read)
+
+    async def _read[R](
+        self, words: str, wanted: str, action: str, read: Callable[[], Coroutine[Any, Any, R]]
+    ) -> R | Missing:
+        """Something that is no list of a kind, once for all who ask."""
+        key = (action, resource_id.key(wanted))
+        return await self._once(key, lambda: self._told(words, wanted, action, read))
+
+    async def _told[R](
+        self, words: str, wanted: str, action: str, read: Callable[[], Coroutine[Any, Any, R]]
+    ) -> R | Missing:
+        """What was read, or why it could not be."""
         try:
             async with asyncio.timeout(READ_SECONDS):
-                network = self._clients.for_subscription(parts.subscription_id).network
-                pages = network.network_interfaces.list_virtual_machine_scale_set_network_interfaces(
-                    parts.resource_group, parts.name
-                )
-                return tuple([read_interface(model.as_dict()) async for model in pages])
+                return await read()
         except Exception as error:  # noqa: BLE001 - whatever went wrong has to be told, not to end the scan
-            return self._missing(words, scale_set.id, SCALE_SET_INTERFACES, error)
+            return self._missing(words, wanted, action, error)
 
     async def _once[R](self, key: tuple[str, ...], read: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """One read for all who ask while it is going on and after; a passing failure is not kept."""
@@ -200,7 +223,7 @@ class Inventory:
         found: dict[str, T] = {}
         try:
             async with asyncio.timeout(READ_SECONDS):
-                azure = self._clients.for_subscription(subscription_id)
+                azure = self.clients.for_subscription(subscription_id)
                 async for model in kind.in_group(azure, group) if group else kind.everywhere(azure):
                     document = model.as_dict()
                     try:
@@ -220,7 +243,7 @@ class Inventory:
     async def _get[T](self, kind: Kind[T], parts: ResourceId) -> T | Missing:
         try:
             async with asyncio.timeout(READ_SECONDS):
-                model = await kind.one(self._clients.for_subscription(parts.subscription_id), parts)
+                model = await kind.one(self.clients.for_subscription(parts.subscription_id), parts)
                 return kind.read(model.as_dict())
         except Exception as error:  # noqa: BLE001 - as above
             return self._missing(kind.words, parts.text, kind.action, error)
@@ -229,7 +252,7 @@ class Inventory:
         name = wanted.rstrip("/").rsplit("/", 1)[-1]
         what = f'{words} "{name}"'
         reason = reason_for(error, what=what, resource_id=wanted, action=action)
-        pacer = self._clients.pacer
+        pacer = self.clients.pacer
         if reason.code == "timeout" and pacer is not None and pacer.is_held(wanted):
             # The time went by waiting as Azure had asked.
             message = f"Could not read {what}: Azure is throttling requests of this subscription."

@@ -15,7 +15,8 @@ from pipeline import settings
 from pipeline.clients import Clients
 from pipeline.collect import Deleted, collect
 from pipeline.collect.documents import ManagedCluster
-from pipeline.collect.inventory import CLUSTERS, Inventory
+from pipeline.collect.inventory import Inventory
+from pipeline.collect.kinds import CLUSTERS
 from pipeline.run import examine
 from pipeline.store import Store
 from tests.processes import Azurite

@@ -12,7 +12,8 @@ from facts.filters import Missing
 from pipeline import settings
 from pipeline.clients import Clients
 from pipeline.collect import inventory as module
-from pipeline.collect.inventory import CLUSTERS, NETWORKS, SCALE_SETS, SECURITY_GROUPS, Inventory, of_scan
+from pipeline.collect.inventory import Inventory, of_scan
+from pipeline.collect.kinds import CLUSTERS, NETWORKS, SCALE_SETS, SECURITY_GROUPS
 from tests.processes import free_ports
 from tests.simulator import RunningSimulator
 

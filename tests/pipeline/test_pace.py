@@ -63,6 +63,29 @@ async def test_nothing_but_reading(method: str) -> None:
     assert wire.sent == ["GET"]
 
 
+ADMIN_RULES = (
+    "https://management.azure.com/subscriptions/AAA/resourceGroups/g/providers/Microsoft.Network/"
+    "virtualNetworks/v/listNetworkManagerEffectiveSecurityAdminRules?api-version=2026-03-01"
+)
+
+
+async def test_a_post_that_only_reads_is_let_through() -> None:
+    """It draws on the writes, since Azure may count it among them; a network of that name gains nothing."""
+    wire = Wire(Answer(x_ms_ratelimit_remaining_subscription_writes="7"))
+    pacer = Pacer()
+    await policy(wire, pacer).send(asked("POST", ADMIN_RULES))
+    assert wire.sent == ["POST"]
+    assert (pacer.budget(URL, "writes").remaining, pacer.budget(URL).remaining) == (7, None)
+    for method, url in (
+        ("PUT", ADMIN_RULES),
+        ("POST", ADMIN_RULES.replace("Rules?", "Rules/x?")),
+        ("POST", ADMIN_RULES.replace("?", "Now?")),
+        ("POST", f"{URL}?x=/listNetworkManagerEffectiveSecurityAdminRules"),
+    ):
+        with pytest.raises(ReadOnlyError):
+            await policy(wire).send(asked(method, url))
+
+
 @pytest.mark.parametrize("loopback", [True, False])
 async def test_plain_http_is_for_this_machine_only(*, loopback: bool) -> None:
     """The authentication policy insists on HTTPS unless it is told that Azure is a stand-in here."""

@@ -18,6 +18,8 @@ def test_defaults() -> None:
         arm_endpoint="https://management.azure.com",
         retention_days=90,
         scan_timeout_seconds=240,
+        tunnel="konnectivity",
+        dns_server=None,
         storage={},
         otlp_endpoint="",
     )
@@ -59,6 +61,15 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
             {"AzureWebJobsStorage": "UseDevelopmentStorage=true"},
         ),
         ("AzureWebJobsStorage__accountName", "sa", "storage", {"AzureWebJobsStorage__accountName": "sa"}),
+        ("TUNNEL", "", "tunnel", "konnectivity"),
+        ("TUNNEL", " Tunnel-Front ", "tunnel", "tunnel-front"),
+        ("TUNNEL", "aks-link", "tunnel", "aks-link"),
+        ("DNS_SERVER", "", "dns_server", None),
+        ("DNS_SERVER", "10.0.0.53", "dns_server", ("10.0.0.53", 53)),
+        ("DNS_SERVER", " 10.0.0.53:5353 ", "dns_server", ("10.0.0.53", 5353)),
+        ("DNS_SERVER", "fd00::53", "dns_server", ("fd00::53", 53)),
+        ("DNS_SERVER", "[fd00::53]", "dns_server", ("fd00::53", 53)),
+        ("DNS_SERVER", "[fd00::53]:5353", "dns_server", ("fd00::53", 5353)),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318", "otlp_endpoint", "http://127.0.0.1:4318"),
     ],
 )
@@ -93,6 +104,12 @@ def test_a_setting(name: str, text: str, field: str, value: object) -> None:
         ("RETENTION_DAYS", "1.5"),
         ("SCAN_TIMEOUT_SECONDS", "9"),
         ("SCAN_TIMEOUT_SECONDS", "541"),
+        ("TUNNEL", "openvpn"),
+        ("DNS_SERVER", "dns.example.com"),
+        ("DNS_SERVER", "10.0.0.53:0"),
+        ("DNS_SERVER", "10.0.0.53:dns"),
+        ("DNS_SERVER", "10.0.0.53:65536"),
+        ("DNS_SERVER", "10.0.0"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(name: str, text: str) -> None:

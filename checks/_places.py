@@ -1,0 +1,187 @@
+"""Where the ends of the traffic stand: node pools, pods, the API server; and what names mean there."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Literal, Self
+
+from msgspec import Struct, structs
+
+from facts import resource_id
+from facts.filters import Missing, NetworkSecurityGroup, RouteTable
+from facts.finding import Unknown
+from facts.snapshot import Node, NodePool, Placement, Snapshot, Subnet
+from packets.addresses import IntervalSet, assignable, parse_prefixes, union
+from packets.decisions import Doubt
+from packets.tags import Tags
+
+Kind = Literal["nodes", "pods", "api-server"]
+
+
+class Place(Struct, frozen=True):
+    """A subnet in which some end of the traffic stands."""
+
+    kind: Kind
+    name: str
+    """The node pool's, or what else is there, as findings call it."""
+    subnet: Subnet
+    nic_nsg: NetworkSecurityGroup | Missing | None
+    nodes: tuple[tuple[str, IntervalSet], ...]
+    """Names and addresses of the nodes that exist."""
+    unlisted: bool
+    """Whether somebody may be there who could not be listed."""
+    addresses: IntervalSet
+    """The whole subnet."""
+    assignable: IntervalSet
+    """Those addresses that a machine can have, now or later."""
+
+    @classmethod
+    def of(cls, kind: Kind, name: str, subnet: Subnet, *, unlisted: bool = True) -> Self:
+        """A place in which no machine is known."""
+        return cls(
+            kind=kind,
+            name=name,
+            subnet=subnet,
+            nic_nsg=None,
+            nodes=(),
+            unlisted=unlisted,
+            addresses=parse_prefixes(subnet.prefixes),
+            assignable=union(assignable(prefix) for prefix in subnet.prefixes),
+        )
+
+    @property
+    def words(self) -> str:
+        """The place, as a sentence names it."""
+        return f"node pool {self.name}" if self.kind == "nodes" else self.name
+
+    @property
+    def key(self) -> str:
+        """The key of the subnet's id."""
+        return resource_id.key(self.subnet.id)
+
+    def nodes_in(self, addresses: IntervalSet) -> list[str]:
+        """The names of the nodes that have one of some addresses."""
+        return [name for name, own in self.nodes if own & addresses]
+
+
+def node_places(snapshot: Snapshot) -> tuple[list[Place], list[Unknown]]:
+    """Where nodes stand, and what could not be read of it; pools that are stopped are left out."""
+    places, unknown = [], []
+    for pool in snapshot.pools:
+        unknown += [Unknown(reason=missing.reason) for missing in pool.missing]
+        for placement in pool.placements if not pool.stopped else ():
+            if isinstance(placement.subnet, Missing):
+                unknown.append(Unknown(reason=placement.subnet.reason))
+            else:
+                places.append(_of_nodes(pool, placement, placement.subnet))
+    return places, unknown
+
+
+def pod_places(snapshot: Snapshot) -> tuple[list[Place], list[Unknown]]:
+    """Where pods take addresses of their own from the network; elsewhere they go out with a node's."""
+    places, unknown = [], []
+    for pool in snapshot.pools:
+        if pool.stopped or pool.pod_subnet is None:
+            continue
+        if isinstance(pool.pod_subnet, Missing):
+            unknown.append(Unknown(reason=pool.pod_subnet.reason))
+        else:
+            there = pool.count != 0
+            places.append(Place.of("pods", f"pods of node pool {pool.name}", pool.pod_subnet, unlisted=there))
+    return places, unknown
+
+
+def _of_nodes(pool: NodePool, placement: Placement, subnet: Subnet) -> Place:
+    nodes = tuple((node.name, parse_prefixes(node.addresses)) for node in placement.nodes)
+    if pool.missing:
+        unlisted = not nodes
+    else:
+        unlisted = pool.count != 0 and not any(one.nodes for one in pool.placements)
+    return structs.replace(
+        Place.of("nodes", pool.name, subnet, unlisted=unlisted), nic_nsg=placement.nic_nsg, nodes=nodes
+    )
+
+
+class Names:
+    """What service tags and application security groups stand for in one cluster."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._tags, self._unread = _service_tags(snapshot.service_tags)
+        self._groups, self._perhaps = _groups(snapshot)
+        self._complete = not any(pool.missing for pool in snapshot.pools)
+        self._of_subnet: dict[str, Tags] = {}
+
+    def at(self, place: Place) -> Tags:
+        """The names as the filters of a place's subnet and interfaces mean them."""
+        if place.key not in self._of_subnet:
+            self._of_subnet[place.key] = self._of(place.subnet)
+        return self._of_subnet[place.key]
+
+    def _of(self, subnet: Subnet) -> Tags:
+        network = subnet.network
+        routes = subnet.routes.routes if isinstance(subnet.routes, RouteTable) else ()
+        tags = Tags.of_network(
+            (*network.prefixes, *network.peered_prefixes, *subnet.prefixes),
+            self._tags,
+            routed=(route.prefix for route in routes),
+        )
+        return structs.replace(
+            tags,
+            groups=self._groups if self._complete else {},
+            perhaps={**tags.perhaps, **(self._perhaps if self._complete else {})},
+            unread=self._unread,
+            only_groups=self._complete,
+        )
+
+
+def _service_tags(
+    read: Mapping[str, tuple[str, ...]] | Missing,
+) -> tuple[dict[str, IntervalSet], Doubt | None]:
+    if isinstance(read, Missing):
+        return {}, Doubt(read.reason.code, read.reason.message.rstrip("."))
+    return {name.lower(): _addresses(prefixes) for name, prefixes in read.items()}, None
+
+
+@lru_cache(maxsize=256)
+def _addresses(prefixes: tuple[str, ...]) -> IntervalSet:
+    """The addresses of a service tag, which may have thousands of prefixes and serves many clusters."""
+    return parse_prefixes(prefixes)
+
+
+def _groups(snapshot: Snapshot) -> tuple[dict[str, IntervalSet], dict[str, IntervalSet]]:
+    """The members of application security groups among this cluster's nodes, and those that may be.
+
+    An address that no node has now will be a member if every pool that puts nodes into its subnet puts
+    them into the group, and may be one if some of them do.
+    """
+    members: dict[str, list[IntervalSet]] = {}
+    taken: list[IntervalSet] = []
+    by_subnet: dict[str, list[Placement]] = {}
+    for pool in snapshot.pools:
+        for placement in pool.placements if not pool.stopped else ():
+            if not isinstance(placement.subnet, Missing):
+                by_subnet.setdefault(resource_id.key(placement.subnet.id), []).append(placement)
+        for node in _nodes(pool):
+            taken.append(parse_prefixes(node.addresses))
+            for group, addresses in node.members.items():
+                members.setdefault(group, []).append(parse_prefixes(addresses))
+                taken.append(members[group][-1])
+    perhaps: dict[str, list[IntervalSet]] = {}
+    occupied = union(taken)
+    for placements in by_subnet.values():
+        prefixes = {
+            prefix for one in placements if isinstance(one.subnet, Subnet) for prefix in one.subnet.prefixes
+        }
+        free = union(assignable(prefix) for prefix in prefixes) - occupied
+        for group in dict.fromkeys(group for one in placements for group in one.groups):
+            everywhere = all(group in one.groups for one in placements)
+            (members if everywhere else perhaps).setdefault(group, []).append(free)
+    return _united(members), _united(perhaps)
+
+
+def _nodes(pool: NodePool) -> Iterator[Node]:
+    for placement in pool.placements:
+        yield from placement.nodes
+
+
+def _united(sets: Mapping[str, Iterable[IntervalSet]]) -> dict[str, IntervalSet]:
+    return {name: union(parts) for name, parts in sets.items()}
