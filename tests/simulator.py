@@ -8,28 +8,40 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from azure.core.credentials import AccessToken
+from azure.core.pipeline import PipelineRequest
+from azure.core.pipeline.policies import SansIOHTTPPolicy
+
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "local" / "fleets" / "sample"
+WORKLOADS = "6c0b6a52-3a0e-4a58-9d0c-0f5a3b1e7c41"
+"""One of the sample's subscriptions."""
 
 
 class RunningSimulator:
     """`python -m local.azure` on a free port, from `with` to the end of it.
 
-    Further options of the command go in `options`, such as `"--page-size", "2"`.
+    Further options of the command go in `options`, such as `"--page-size", "2"`. With `dns` it answers DNS as
+    well, on another free port.
     """
 
-    def __init__(self, fleet: Path = SAMPLE, *options: str) -> None:
+    def __init__(self, fleet: Path = SAMPLE, *options: str, dns: bool = False) -> None:
         self._secret = secrets.token_hex(8)
         self._fleet = fleet
-        self._options = options
+        self._options = [*options, *(["--dns-port", "0"] if dns else [])]
         self._errors: list[str] = []
         self.url = ""
         """Where it listens, `http://127.0.0.1:…`."""
+        self.dns_server = ""
+        """Where it answers DNS, `127.0.0.1:…`; empty without."""
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "local.azure", "--fleet", str(self._fleet), "--port", "0"]
@@ -45,6 +57,8 @@ class RunningSimulator:
         for line in self._process.stdout:
             if line.startswith("ARM_ENDPOINT="):
                 self.url = line.strip().partition("=")[2]
+            if line.startswith("DNS_SERVER="):
+                self.dns_server = line.strip().partition("=")[2]
             if line.startswith("IDENTITY_HEADER="):  # the last line of its greeting
                 break
         self._reader = threading.Thread(target=self._collect_errors, daemon=True)
@@ -66,13 +80,19 @@ class RunningSimulator:
         """What it has written to standard error."""
         return "".join(self._errors)
 
+    @property
+    def dns_port(self) -> int:
+        """The port of 127.0.0.1 on which it answers DNS; ValueError without."""
+        return int(self.dns_server.rpartition(":")[2])
+
     def identity_env(self) -> dict[str, str]:
-        """The environment by which an app finds it."""
-        return {
+        """The environment by which an app finds it; with DNS, by which it resolves names too."""
+        found = {
             "ARM_ENDPOINT": self.url,
             "IDENTITY_ENDPOINT": f"{self.url}/msi/token",
             "IDENTITY_HEADER": self._secret,
         }
+        return found | ({"DNS_SERVER": self.dns_server} if self.dns_server else {})
 
     def requests(self, since: int | str | None = None) -> list[dict[str, Any]]:
         """Every ARM request so far, or those after a `seq` or from a time on."""
@@ -99,6 +119,14 @@ class RunningSimulator:
         """A resource as it is stored."""
         return dict(self.call("GET", "/_sim/resources?" + urllib.parse.urlencode({"id": identifier})))
 
+    def set_names(self, names: dict[str, list[str] | str]) -> None:
+        """Say what host names resolve to, as `names.json` does."""
+        self.call("PUT", "/_sim/names", names)
+
+    def set_admin_rules(self, network: str, *rules: dict[str, Any]) -> None:
+        """Say which security admin rules a virtual network has in force."""
+        self.call("PUT", "/_sim/admin-rules", {network: list(rules)})
+
     def fault(self, **body: Any) -> str:
         """Make a fault: `fault(kind="429", match={"action": …}, times=1)`; its id is returned."""
         return str(self.call("POST", "/_sim/faults", body)["id"])
@@ -112,7 +140,7 @@ class RunningSimulator:
         self.call("PUT", "/_sim/latency", {"ms": milliseconds})
 
     def reload(self) -> None:
-        """Read the fleet's files again; what was put or deleted is gone."""
+        """Read the fleet's files again; what was put, set or deleted is gone."""
         self.call("POST", "/_sim/reload")
 
     def health(self) -> dict[str, Any]:
@@ -169,3 +197,64 @@ class RunningSimulator:
     def _collect_errors(self) -> None:
         assert self._process.stderr
         self._errors.extend(self._process.stderr)
+
+
+class LoopbackPolicy(SansIOHTTPPolicy[Any, Any]):
+    """Lets the bearer token travel over plain http."""
+
+    def on_request(self, request: PipelineRequest[Any]) -> None:
+        """Tell the authentication policy not to insist on https."""
+        request.context.options["enforce_https"] = False
+
+
+class FixedToken:
+    """A credential that has its token already."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
+        """The token, good for an hour."""
+        return AccessToken(self._token, int(time.time()) + 3600)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+
+@asynccontextmanager
+async def client(
+    kind: Callable[..., Any], simulator: RunningSimulator, subscription: str = WORKLOADS, **options: Any
+) -> AsyncIterator[Any]:
+    """A management client of the given kind; it does not retry unless told to.
+
+    It is Any: the SDK's types make nearly every property of a model optional.
+    """
+    options = {"retry_total": 0, "retry_backoff_factor": 0.01} | options
+    credential = FixedToken(simulator.token())
+    async with kind(
+        credential, subscription, base_url=simulator.url, per_call_policies=[LoopbackPolicy()], **options
+    ) as opened:
+        yield opened
+
+
+def ask(
+    simulator: RunningSimulator, path: str, *, method: str = "GET", body: str | None = None
+) -> tuple[int, dict[str, str], Any]:
+    """Ask ARM without the SDK, with a good token: the status, the headers, the JSON."""
+    headers = {"Authorization": f"Bearer {simulator.token()}"}
+    status, received, content = simulator.raw(method, path, body=body, headers=headers)
+    return status, received, json.loads(content) if content else None
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    """Wait up to five seconds for something to become true."""
+    end = time.monotonic() + 5
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)

@@ -14,8 +14,11 @@ from aiohttp import web
 from local.arguments import whole_number
 from local.azure import fleet
 from local.azure.control import Control
+from local.azure.dns_server import HOST as DNS_HOST
+from local.azure.dns_server import DnsServer
 from local.azure.identity import Identity
 from local.azure.journal import Journal
+from local.azure.resolver import Resolver
 from local.azure.server import Simulator, application
 from local.azure.store import Store
 from local.azure.throttle import READS, WRITES, Limit, Throttle
@@ -25,6 +28,8 @@ The app finds it through three environment variables, printed at the start:
   ARM_ENDPOINT       http://127.0.0.1:7072            where Azure Resource Manager is
   IDENTITY_ENDPOINT  http://127.0.0.1:7072/msi/token  where its managed identity gets tokens
   IDENTITY_HEADER    …                                the secret for that
+With --dns-port a fourth line, DNS_SERVER, says where host names are answered: those of the fleet's
+names.json, and all others as this machine resolves them.
 
 While it runs (loopback only, no token):
   GET    /_sim/health               what is served
@@ -32,6 +37,8 @@ While it runs (loopback only, no token):
   GET    /_sim/actions              the Azure actions asked for, with counts
   GET    /_sim/resources?id=ID      a resource; DELETE takes it away
   PUT    /_sim/resources            add or replace a resource, or an array of them
+  PUT    /_sim/admin-rules          say what virtual networks have in force, as a *.adminrules.json does; GET
+  PUT    /_sim/names                say what host names resolve to, as names.json does; GET
   POST   /_sim/faults               {"match": {"action", "path", "subscription", "method"},
                                      "kind": "403|404|429|500|503|reset|hang|empty|malformed|truncated",
                                      "times": N, "seconds": S, "probability": P}
@@ -41,7 +48,7 @@ While it runs (loopback only, no token):
 
 A fleet file that is edited is read again by itself, within about a second.
 
-Exit status: 0 after SIGINT or SIGTERM, 1 if the port is taken, 2 if the fleet or an option is unusable.
+Exit status: 0 after SIGINT or SIGTERM, 1 if a port is taken, 2 if the fleet or an option is unusable.
 """
 
 
@@ -89,12 +96,26 @@ async def _serve(simulator: Simulator, options: argparse.Namespace, secret: str)
         )
         await runner.cleanup()
         return 1
+    dns: DnsServer | None = None
+    if options.dns_port is not None:
+        dns = DnsServer(Resolver(simulator.store.names.get))
+        try:
+            simulator.dns_port = await dns.start(options.dns_port)
+        except OSError as error:
+            print(
+                f"local.azure: port {options.dns_port} on {DNS_HOST} cannot be used for DNS "
+                f"({error.strerror}); choose another with --dns-port",
+                file=sys.stderr,
+            )
+            await runner.cleanup()
+            return 1
     port = runner.addresses[0][1]
     base = f"http://{options.host}:{port}"
     counts = simulator.store.counts()
     print(
         f"Azure simulator: {counts['resources']} resources of {options.fleet} on {base}\n"
-        f"ARM_ENDPOINT={base}\nIDENTITY_ENDPOINT={base}/msi/token\nIDENTITY_HEADER={secret}",
+        + (f"DNS_SERVER={DNS_HOST}:{simulator.dns_port}\n" if dns else "")
+        + f"ARM_ENDPOINT={base}\nIDENTITY_ENDPOINT={base}/msi/token\nIDENTITY_HEADER={secret}",
         flush=True,
     )
     stop = asyncio.Event()
@@ -106,6 +127,8 @@ async def _serve(simulator: Simulator, options: argparse.Namespace, secret: str)
     watching.cancel()
     with suppress(asyncio.CancelledError):
         await watching
+    if dns:
+        await dns.stop()
     await runner.cleanup()
     return 0
 
@@ -130,6 +153,12 @@ def _parser() -> argparse.ArgumentParser:
         help="port to listen on; 0 picks a free one (default: ARM_PORT, else 7072)",
     )
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add(
+        "--dns-port",
+        type=whole_number(0, 65_535),
+        metavar="PORT",
+        help=f"answer DNS on this port of {DNS_HOST} too, UDP and TCP; 0 picks a free one (default: no DNS)",
+    )
     add(
         "--latency-ms",
         type=whole_number(0, 60_000),

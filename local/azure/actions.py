@@ -78,7 +78,10 @@ _TYPES = (
     ),
 )
 
-TYPES = {kind.name.lower(): kind for kind in _TYPES}
+SERVICE_TAGS = ResourceType("Microsoft.Network/locations/serviceTags", NETWORK)
+"""Microsoft's own list of prefixes, the same in every location: no resource, so no document holds it."""
+
+TYPES = {kind.name.lower(): kind for kind in (*_TYPES, SERVICE_TAGS)}
 """Every type served, by its name in lower case."""
 
 NAMESPACES = frozenset(kind.name.partition("/")[0].lower() for kind in _TYPES)
@@ -87,5 +90,8 @@ NAMESPACES = frozenset(kind.name.partition("/")[0].lower() for kind in _TYPES)
 SUBSCRIPTION = ResourceType("Microsoft.Resources/subscriptions", SUBSCRIPTIONS)
 """Subscriptions are ARM's own: they are found outside any resource provider."""
 
-EFFECTIVE_RULES = "effectivenetworksecuritygroups"
-"""The one action on a resource that is served, as it ends a path."""
+EFFECTIVE_RULES = "Microsoft.Network/networkInterfaces/effectiveNetworkSecurityGroups/action"
+ADMIN_RULES = "Microsoft.Network/virtualNetworks/listNetworkManagerEffectiveSecurityAdminRules/action"
+
+ACTIONS = {action.removesuffix("/action").lower(): action for action in (EFFECTIVE_RULES, ADMIN_RULES)}
+"""What can be done to a resource with a POST, by the type and the word that end its path, in lower case."""

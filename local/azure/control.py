@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from local.azure import faults, fleet
+from local.azure import admin_rules, faults, fleet, names
 from local.azure.arm import Json, MalformedError
 from local.azure.server import Simulator
 
@@ -40,6 +40,10 @@ class Control:
         add("GET", "/_sim/resources", _local(self.resource))
         add("PUT", "/_sim/resources", _local(self.put_resources))
         add("DELETE", "/_sim/resources", _local(self.delete_resource))
+        add("GET", "/_sim/admin-rules", _local(self.admin_rules))
+        add("PUT", "/_sim/admin-rules", _local(self.put_admin_rules))
+        add("GET", "/_sim/names", _local(self.names))
+        add("PUT", "/_sim/names", _local(self.put_names))
         add("GET", "/_sim/faults", _local(self.list_faults))
         add("POST", "/_sim/faults", _local(self.add_fault))
         add("DELETE", "/_sim/faults", _local(self.clear_faults))
@@ -77,6 +81,7 @@ class Control:
                 "subscriptions": [item["subscriptionId"] for item in store.subscriptions()],
                 "latencyMs": self._simulator.latency * 1000,
                 "faults": len(self._simulator.faults),
+                "dnsPort": self._simulator.dns_port,
             }
             | store.counts(),
         )
@@ -121,6 +126,32 @@ class Control:
         if not self._simulator.store.delete(identifier):
             return _problem(404, f"no resource {identifier}")
         return web.Response(status=204)
+
+    async def admin_rules(self, _request: web.Request) -> web.Response:
+        """The security admin rules in force, by the key of the virtual network's id."""
+        return _json(200, self._simulator.store.admin_rules.all())
+
+    async def put_admin_rules(self, request: web.Request) -> web.Response:
+        """Say what some virtual networks have in force, as a `*.adminrules.json` would."""
+        try:
+            checked = admin_rules.by_network(await _body(request))
+        except MalformedError as error:
+            return _problem(400, str(error))
+        self._simulator.store.admin_rules.put(checked)
+        return _json(200, {"put": len(checked)})
+
+    async def names(self, _request: web.Request) -> web.Response:
+        """What host names resolve to."""
+        return _json(200, self._simulator.store.names.all())
+
+    async def put_names(self, request: web.Request) -> web.Response:
+        """Say what some host names resolve to, as a `names.json` would."""
+        try:
+            checked = names.check(await _body(request))
+        except MalformedError as error:
+            return _problem(400, str(error))
+        self._simulator.store.names.put({host: answer for host, (_, answer) in checked.items()})
+        return _json(200, {"put": len(checked)})
 
     async def list_faults(self, _request: web.Request) -> web.Response:
         """Every fault."""

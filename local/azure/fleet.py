@@ -1,16 +1,19 @@
 """A fleet: a directory of raw ARM JSON, and what its files hold.
 
 Every `*.json`, in sub-directories too, is a resource, an array of them, or a list response
-(`{"value": […]}`), as Azure returns them; subscriptions may be among them. Three names are kept for other
-things: `access.json` (see `access.py`), `*.metrics.json` and `*.nodes.json`, each a JSON object.
+(`{"value": […]}`), as Azure returns them; subscriptions may be among them. Six names are kept for other
+things, each a JSON object: `access.json`, `service-tags.json`, `*.adminrules.json` and `names.json` (see the
+modules of these names), `*.metrics.json` and `*.nodes.json`.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local.azure import admin_rules, names, service_tags
 from local.azure.access import Denial
 from local.azure.arm import ArmPath, Json, MalformedError, key
 
@@ -31,6 +34,26 @@ class Fleet:
     """The content of each `*.metrics.json`."""
     nodes: tuple[Json, ...]
     """The content of each `*.nodes.json`."""
+    service_tags: Json | None
+    """Azure's list of service tags; None where the fleet has none."""
+    admin_rules: dict[str, tuple[Json, ...]]
+    """The security admin rules in force, by the key of the virtual network's id."""
+    names: dict[str, names.Answer]
+    """What host names resolve to, by `names.key`."""
+
+
+class _Once[Key: Hashable, Value]:
+    """What the files may say once, or several times alike."""
+
+    def __init__(self) -> None:
+        self.values: dict[Key, Value] = {}
+        self._origins: dict[Key, str] = {}
+
+    def add(self, key: Key, value: Value, *, place: str, what: str) -> None:
+        """Take a value; raises FleetError if another file, or place, has another one."""
+        if self.values.setdefault(key, value) != value:
+            raise FleetError(f"{place}: {what} is also in {self._origins[key]}, with other content")
+        self._origins.setdefault(key, place)
 
 
 def load(directory: Path) -> Fleet:
@@ -40,11 +63,13 @@ def load(directory: Path) -> Fleet:
     files = sorted(directory.rglob("*.json"))
     if not files:
         raise FleetError(f"{directory}: no *.json file in it")
-    resources: dict[str, Json] = {}
-    origins: dict[str, str] = {}
+    resources: _Once[str, Json] = _Once()
     denials: list[Denial] = []
     metrics: list[Json] = []
     nodes: list[Json] = []
+    tags: _Once[None, Json] = _Once()
+    rules: _Once[tuple[str, str], Json] = _Once()
+    hosts: _Once[str, names.Answer] = _Once()
     for file in files:
         content = _read(file)
         if file.name == "access.json":
@@ -53,15 +78,32 @@ def load(directory: Path) -> Fleet:
             metrics.append(_object(file, content))
         elif file.name.endswith(".nodes.json"):
             nodes.append(_object(file, content))
+        elif file.name == "service-tags.json":
+            with _in(file):
+                tags.add(None, service_tags.check(content), place=str(file), what="the list of service tags")
+        elif file.name.endswith(".adminrules.json"):
+            with _in(file):
+                for network, place, rule in admin_rules.rules_in(content):
+                    rules.add((network, key(rule["id"])), rule, place=f"{file}: {place}", what=rule["id"])
+        elif file.name == "names.json":
+            with _in(file):
+                for host, (written, answer) in names.check(content).items():
+                    hosts.add(host, answer, place=str(file), what=f'"{written}"')
         else:
             for place, document in _documents(file, content):
-                identifier = key(document["id"])
-                if resources.setdefault(identifier, document) != document:
-                    raise FleetError(
-                        f"{place}: {document['id']} is also in {origins[identifier]}, with other content"
-                    )
-                origins.setdefault(identifier, place)
-    return Fleet(resources, tuple(denials), tuple(metrics), tuple(nodes))
+                resources.add(key(document["id"]), document, place=place, what=document["id"])
+    in_force: dict[str, list[Json]] = {}
+    for (network, _), rule in rules.values.items():
+        in_force.setdefault(network, []).append(rule)
+    return Fleet(
+        resources=resources.values,
+        denials=tuple(denials),
+        metrics=tuple(metrics),
+        nodes=tuple(nodes),
+        service_tags=tags.values.get(None),
+        admin_rules={network: tuple(found) for network, found in in_force.items()},
+        names=hosts.values,
+    )
 
 
 def fingerprint(directory: Path) -> dict[str, tuple[int, int]]:
@@ -103,6 +145,15 @@ def _read(file: Path) -> Any:
         raise FleetError(f"{file}: byte {error.start}: not UTF-8: {error.reason}") from None
     except OSError as error:
         raise FleetError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+@contextmanager
+def _in(file: Path) -> Iterator[None]:
+    """Give what is malformed the name of its file."""
+    try:
+        yield
+    except MalformedError as error:
+        raise FleetError(f"{file}: {error}") from None
 
 
 def _object(file: Path, content: Any) -> Json:

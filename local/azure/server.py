@@ -1,8 +1,6 @@
 """The HTTP server: Azure Resource Manager's routes, and the order in which ARM looks at a request."""
 
 import asyncio
-import base64
-import binascii
 import random
 import socket
 import struct
@@ -14,9 +12,17 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from local.azure import arm, effective
+from local.azure import admin_rules, arm, effective, paging, service_tags
 from local.azure.access import denied
-from local.azure.actions import EFFECTIVE_RULES, NAMESPACES, SUBSCRIPTION, TYPES, ResourceType
+from local.azure.actions import (
+    ACTIONS,
+    ADMIN_RULES,
+    NAMESPACES,
+    SERVICE_TAGS,
+    SUBSCRIPTION,
+    TYPES,
+    ResourceType,
+)
 from local.azure.arm import ArmError, ArmPath, Json, MalformedError
 from local.azure.faults import REFUSALS, Fault
 from local.azure.identity import Identity, Principal
@@ -42,6 +48,8 @@ class Simulator:
     page_size: int = 50
     latency: float = 0.0
     """Seconds before each answer of ARM."""
+    dns_port: int | None = None
+    """Where names are answered; None where they are not."""
     faults: list[Fault] = field(default_factory=list)
     operations: Operations = field(default_factory=Operations)
 
@@ -55,6 +63,8 @@ class Exchange:
     started: datetime
     subscription: str = ""
     action: str = ""
+    content: bytes = b""
+    """The body of a POST."""
     fault: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     """Headers of the answer, whatever it is."""
@@ -149,6 +159,8 @@ class Front:
         exchange.action = target.action
         if target.path:
             exchange.subscription = target.path.subscription.lower()
+        if request.method == "POST":
+            exchange.content = await request.read()
         if fault := self._fault(exchange):
             exchange.fault = fault.kind
             if fault.kind in REFUSALS:
@@ -182,12 +194,17 @@ class Front:
             if status == 202 or body == IN_PROGRESS:
                 exchange.headers["Retry-After"] = str(POLL_SECONDS)
             return status, body
+        if target.kind is SERVICE_TAGS:
+            return 200, store.service_tags or service_tags.nothing(path.subscription)
         if path.resource_group and not store.has_group(path.subscription, path.resource_group):
             raise arm.group_not_found(path.resource_group)
         if path.parent and store.document(path.parent) is None:
             raise arm.parent_not_found(path)
         if exchange.request.method == "POST":
-            return self._accept(exchange, target, path)
+            resource = self._get(target.scope, path, target.kind)
+            if target.action == ADMIN_RULES:
+                return 200, self._admin_rules(exchange, resource)
+            return self._accept(exchange, path, resource)
         if path.is_collection:
             found = store.collection(path, exchange.request.path, target.kind)
             return 200, self._page(
@@ -201,9 +218,16 @@ class Front:
             raise arm.child_not_found(identifier) if kind.inside else arm.resource_not_found(path)
         return found
 
-    def _accept(self, exchange: Exchange, target: Target, path: ArmPath) -> tuple[int, Json | None]:
+    def _admin_rules(self, exchange: Exchange, network: Json) -> Json:
+        return admin_rules.page(
+            self._simulator.store.admin_rules.get(arm.key(network["id"])) or (),
+            body=exchange.content,
+            top=exchange.request.query.get("$top"),
+            page_size=self._simulator.page_size,
+        )
+
+    def _accept(self, exchange: Exchange, path: ArmPath, interface: Json) -> tuple[int, Json | None]:
         """Start the one long-running action there is: the effective rules of a network interface."""
-        interface = self._get(target.scope, path, target.kind)
         operation = self._simulator.operations.accept(
             namespace="Microsoft.Network",
             location=interface.get("location", "westeurope"),
@@ -240,11 +264,10 @@ class Front:
 
     def _page(self, exchange: Exchange, items: list[Json]) -> Json:
         """One page of a list, with the absolute address of the next one."""
-        start, size = _offset(exchange.request), self._simulator.page_size
+        start, size = paging.start(exchange.request.query.get("$skiptoken")), self._simulator.page_size
         body: Json = {"value": items[start : start + size]}
         if start + size < len(items):
-            token = base64.urlsafe_b64encode(f"from:{start + size}".encode()).decode()
-            address = _address(exchange.request).update_query({"$skiptoken": token})
+            address = _address(exchange.request).update_query({"$skiptoken": paging.token(start + size)})
             body["nextLink"] = str(address).replace("$skiptoken", "%24skiptoken")
         return body
 
@@ -318,31 +341,20 @@ def _resource_target(path: str, parsed: ArmPath, method: str, version: str) -> T
         kind = TYPES["microsoft.network/networkinterfaces"]
         action = f"Microsoft.Network/locations/{parsed.types[-1]}/read"
         return Target(parsed, kind, action, f"/subscriptions/{parsed.subscription}")
-    if method == "POST" and parsed.is_collection and parsed.types[-1].lower() == EFFECTIVE_RULES:
-        scope = path.rpartition("/")[0]
+    if method == "POST" and parsed.is_collection and parsed.type.lower() in ACTIONS:
+        action, scope = ACTIONS[parsed.type.lower()], scope.rpartition("/")[0]
         parsed = ArmPath.parse(scope)
-        if parsed.type.lower() == "microsoft.network/networkinterfaces":
-            kind = TYPES[parsed.type.lower()]
-            return Target(parsed, kind, f"{kind.name}/effectiveNetworkSecurityGroups/action", scope)
+        return Target(parsed, TYPES[parsed.type.lower()], action, scope)
     found = TYPES.get(parsed.type.lower())
     if found is None:
         raise arm.type_unknown(parsed, version)
+    if found is SERVICE_TAGS:
+        if parsed.resource_group or not parsed.is_collection:
+            raise arm.type_unknown(parsed, version)
+        return Target(parsed, found, found.action, f"/subscriptions/{parsed.subscription}")
     if parsed.is_collection:
         scope = parsed.parent or scope[: scope.lower().index("/providers/")]
     return Target(parsed, found, found.action, scope)
-
-
-def _offset(request: web.Request) -> int:
-    token = request.query.get("$skiptoken")
-    if token is None:
-        return 0
-    try:
-        name, _, number = base64.urlsafe_b64decode(token).decode().partition(":")
-        if name == "from" and int(number) >= 0:
-            return int(number)
-    except (binascii.Error, ValueError):
-        pass
-    raise ArmError(400, "InvalidSkipToken", f"The skip token '{token}' is invalid.")
 
 
 def _address(request: web.Request) -> Any:

@@ -5,15 +5,41 @@ subscription, in a resource group, under a parent.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from local.azure.access import Denial
 from local.azure.actions import TYPES, ResourceType
 from local.azure.arm import ArmPath, Json, key
 from local.azure.fleet import Fleet
+from local.azure.names import Answer
 
 TENANT = "5f1d2c3b-8a47-4e60-b9d2-3c7e8f9a0b14"
 """The tenant of every subscription whose document does not name another."""
+
+
+class Overlay[Value]:
+    """Values by key: those of the files, and those that were put in their place since."""
+
+    def __init__(self, files: Mapping[str, Value]) -> None:
+        self._files = files
+        self._changes: dict[str, Value] = {}
+
+    def get(self, key: str) -> Value | None:
+        """The value of a key now."""
+        return self._changes.get(key, self._files.get(key))
+
+    def put(self, values: Mapping[str, Value]) -> None:
+        """Put values in the place of those that there are for their keys, if any."""
+        self._changes.update(values)
+
+    def all(self) -> dict[str, Value]:
+        """Every value now."""
+        return {**self._files, **self._changes}
+
+    def replace(self, files: Mapping[str, Value], *, keep_changes: bool) -> None:
+        """Take over files read anew, as `Store.replace` does."""
+        self._changes = _standing(self._changes, self._files, files) if keep_changes else {}
+        self._files = files
 
 
 class Store:
@@ -21,6 +47,10 @@ class Store:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self.admin_rules: Overlay[tuple[Json, ...]] = Overlay(fleet.admin_rules)
+        """The security admin rules in force, by the key of the virtual network's id."""
+        self.names: Overlay[Answer] = Overlay(fleet.names)
+        """What host names resolve to, by `names.key`."""
         self._changes: dict[str, Json | None] = {}  # None: taken away
         self._rebuild()
 
@@ -29,12 +59,20 @@ class Store:
         """What the identity may not do."""
         return self._fleet.denials
 
+    @property
+    def service_tags(self) -> Json | None:
+        """Azure's list of service tags; None where the fleet has none."""
+        return self._fleet.service_tags
+
     def counts(self) -> Json:
         """How much there is of each kind, for `/_sim/health`."""
         return {
             "resources": len(self._documents),
             "metricsFiles": len(self._fleet.metrics),
             "nodesFiles": len(self._fleet.nodes),
+            "serviceTags": len((self._fleet.service_tags or {"values": ()})["values"]),
+            "adminRules": sum(map(len, self.admin_rules.all().values())),
+            "names": len(self.names.all()),
         }
 
     def replace(self, fleet: Fleet, *, keep_changes: bool) -> None:
@@ -43,15 +81,10 @@ class Store:
         With `keep_changes`, what was put or deleted at run time stands, unless the files now say something
         new about that very resource.
         """
-        if keep_changes:
-            before, after = self._fleet.resources, fleet.resources
-            self._changes = {
-                identifier: change
-                for identifier, change in self._changes.items()
-                if before.get(identifier) == after.get(identifier)
-            }
-        else:
-            self._changes = {}
+        before, after = self._fleet.resources, fleet.resources
+        self._changes = _standing(self._changes, before, after) if keep_changes else {}
+        self.admin_rules.replace(fleet.admin_rules, keep_changes=keep_changes)
+        self.names.replace(fleet.names, keep_changes=keep_changes)
         self._fleet = fleet
         self._rebuild()
 
@@ -167,3 +200,10 @@ class Store:
             if kind.gathers and kind.gathers.lower() == path.type:
                 top = identifier.rsplit("/" + path.types[-2] + "/", maxsplit=1)[0]
                 self._collections[f"{top}/{path.types[-1]}"][identifier] = None
+
+
+def _standing[Value, Said](
+    changes: Mapping[str, Value], before: Mapping[str, Said], after: Mapping[str, Said]
+) -> dict[str, Value]:
+    """The changes to what the files say as before."""
+    return {key: change for key, change in changes.items() if before.get(key) == after.get(key)}

@@ -9,14 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from azure.core.credentials import AccessToken
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
@@ -24,8 +22,6 @@ from azure.core.exceptions import (
     ResourceNotFoundError,
     ServiceResponseTimeoutError,
 )
-from azure.core.pipeline import PipelineRequest
-from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
 from azure.mgmt.compute.aio import ComputeManagementClient
 from azure.mgmt.containerservice.aio import ContainerServiceClient
@@ -38,55 +34,20 @@ from local.azure.arm import ArmError, ArmPath
 from local.azure.faults import parse as parse_fault
 from local.azure.identity import Identity
 from local.azure.throttle import READS, WRITES, Bucket, Limit, Throttle
-from tests.simulator import ROOT, SAMPLE, RunningSimulator
+from tests.simulator import (
+    ROOT,
+    SAMPLE,
+    WORKLOADS,
+    FixedToken,
+    LoopbackPolicy,
+    RunningSimulator,
+    ask,
+    client,
+    wait_for,
+)
 
-WORKLOADS = "6c0b6a52-3a0e-4a58-9d0c-0f5a3b1e7c41"
 PLATFORM = "b1d9f7c4-52c8-4f39-8e27-7d4a9c60e5f2"
 NSG = "Microsoft.Network/networkSecurityGroups"
-
-
-class LoopbackPolicy(SansIOHTTPPolicy[Any, Any]):
-    """Lets the bearer token travel over plain http."""
-
-    def on_request(self, request: PipelineRequest[Any]) -> None:
-        """Tell the authentication policy not to insist on https."""
-        request.context.options["enforce_https"] = False
-
-
-class FixedToken:
-    """A credential that has its token already."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    async def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
-        """The token, good for an hour."""
-        return AccessToken(self._token, int(time.time()) + 3600)
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        await self.close()
-
-
-@asynccontextmanager
-async def client(
-    kind: Callable[..., Any], simulator: RunningSimulator, subscription: str = WORKLOADS, **options: Any
-) -> AsyncIterator[Any]:
-    """A management client of the given kind; it does not retry unless told to.
-
-    It is Any: the SDK's types make nearly every property of a model optional.
-    """
-    options = {"retry_total": 0, "retry_backoff_factor": 0.01} | options
-    credential = FixedToken(simulator.token())
-    async with kind(
-        credential, subscription, base_url=simulator.url, per_call_policies=[LoopbackPolicy()], **options
-    ) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -113,13 +74,6 @@ def fleet(tmp_path: Path) -> Path:
         shutil.copytree(SAMPLE / name, tmp_path / name)
     shutil.copy(SAMPLE / "access.json", tmp_path)
     return tmp_path
-
-
-def ask(simulator: RunningSimulator, path: str, **options: Any) -> tuple[int, dict[str, str], Any]:
-    """Ask ARM without the SDK, with a good token: the status, the headers, the JSON."""
-    headers = {"Authorization": f"Bearer {simulator.token()}"}
-    status, received, content = simulator.raw(options.get("method", "GET"), path, headers=headers)
-    return status, received, json.loads(content) if content else None
 
 
 def code_of(error: HttpResponseError) -> str | None:
@@ -756,6 +710,10 @@ def test_a_new_resource_is_in_every_list_it_belongs_to(sim: RunningSimulator) ->
         ("PUT", "/_sim/resources", "[1]", 400, "not an object"),
         ("DELETE", "/_sim/resources?id=/subscriptions/none", None, 404, "no resource"),
         ("GET", "/_sim/resources", None, 404, "no resource"),
+        ("PUT", "/_sim/admin-rules", "[]", 400, "not a JSON object"),
+        ("PUT", "/_sim/admin-rules", '{"v": []}', 400, "no ARM id"),
+        ("PUT", "/_sim/names", "{", 400, "not JSON"),
+        ("PUT", "/_sim/names", '{"a": ["x"]}', 400, "not an IP address"),
         ("POST", "/_sim/faults", '{"kind": "418"}', 400, "kind is one of"),
         ("PUT", "/_sim/latency", '{"ms": -1}', 400, "ms is a number"),
         ("PUT", "/_sim/latency", "[]", 400, "ms is a number"),
@@ -807,14 +765,6 @@ async def test_effective_rules_of_an_interface(sim: RunningSimulator) -> None:
 # The fleet on disk
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    """Wait up to five seconds for something to become true."""
-    end = time.monotonic() + 5
-    while not what():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-
-
 def test_an_edited_file_is_served(fleet: Path) -> None:
     """A fault repaired in an editor is gone; a broken file changes nothing and is reported with its place."""
     file = fleet / "aks-orders-weu" / "security-groups.json"
@@ -845,6 +795,7 @@ def test_an_edited_file_is_served(fleet: Path) -> None:
 
 
 ID = f"/subscriptions/{WORKLOADS}/resourceGroups/g/providers/{NSG}/n"
+VNET = f"/subscriptions/{WORKLOADS}/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/v"
 
 
 @pytest.mark.parametrize(
@@ -870,6 +821,69 @@ ID = f"/subscriptions/{WORKLOADS}/resourceGroups/g/providers/{NSG}/n"
         ),
         ({"a.metrics.json": "[]"}, "{fleet}/a.metrics.json: not a JSON object"),
         ({"a.nodes.json": "[]"}, "{fleet}/a.nodes.json: not a JSON object"),
+        ({"service-tags.json": "[]"}, "{fleet}/service-tags.json: not a JSON object"),
+        ({"service-tags.json": '{"value": []}'}, '{fleet}/service-tags.json: no list "values"'),
+        ({"service-tags.json": '{"values": [1]}'}, "{fleet}/service-tags.json: values[0]: not an object"),
+        (
+            {"service-tags.json": '{"values": [{"name": "Sql"}, {"id": "Sql"}]}'},
+            '{fleet}/service-tags.json: values[1]: no "name"',
+        ),
+        (
+            {"a/service-tags.json": '{"values": []}', "service-tags.json": '{"values": [{"name": "Sql"}]}'},
+            "{fleet}/service-tags.json: the list of service tags is also in {fleet}/a/service-tags.json",
+        ),
+        ({"a.adminrules.json": "[]"}, "{fleet}/a.adminrules.json: not a JSON object"),
+        ({"a.adminrules.json": '{"v": []}'}, '{fleet}/a.adminrules.json: "v" is no ARM id: '),
+        (
+            {"a.adminrules.json": json.dumps({ID: []})},
+            f'{{fleet}}/a.adminrules.json: "{ID}" is not the id of a virtual network',
+        ),
+        (
+            {"a.adminrules.json": json.dumps({VNET.rpartition("/")[0]: []})},
+            f'"{VNET.rpartition("/")[0]}" is not the id of a virtual network',
+        ),
+        (
+            {"a.adminrules.json": json.dumps({VNET: {}})},
+            f'{{fleet}}/a.adminrules.json: "{VNET}": not a list of rules',
+        ),
+        (
+            {"a.adminrules.json": json.dumps({VNET: [{"id": "r"}, None]})},
+            f'{{fleet}}/a.adminrules.json: "{VNET}"[1]: not an object',
+        ),
+        (
+            {"a.adminrules.json": json.dumps({VNET: [{"kind": "Custom"}]})},
+            f'{{fleet}}/a.adminrules.json: "{VNET}"[0]: no "id"',
+        ),
+        (
+            {
+                "a.adminrules.json": json.dumps({VNET: [{"id": "r"}]}),
+                "b.adminrules.json": json.dumps({VNET.upper(): [{"id": "R", "kind": "Custom"}]}),
+            },
+            f'"{VNET.upper()}"[0]: R is also in {{fleet}}/a.adminrules.json: "{VNET}"[0], with other content',
+        ),
+        ({"names.json": "[]"}, "{fleet}/names.json: not a JSON object"),
+        ({"names.json": '{"a..b": []}'}, '{fleet}/names.json: "a..b" is no host name: '),
+        ({"names.json": '{".": []}'}, '{fleet}/names.json: "." is no host name'),
+        ({"names.json": '{"": []}'}, '{fleet}/names.json: "" is no host name'),
+        (
+            {"names.json": '{"a": "nxdomain"}'},
+            '{fleet}/names.json: "a": neither a list of addresses nor "timeout" or "servfail"',
+        ),
+        ({"names.json": '{"a": null}'}, '{fleet}/names.json: "a": neither a list'),
+        (
+            {"names.json": '{"a": ["10.0.0.1", "10.0.0"]}'},
+            '{fleet}/names.json: "a"[1]: not an IP address: 10.0.0',
+        ),
+        ({"names.json": '{"a": [1]}'}, '{fleet}/names.json: "a"[0]: not an IP address: 1'),
+        ({"names.json": '{"a": ["fe80::1%eth0"]}'}, '"a"[0]: an IP address with a zone: fe80::1%eth0'),
+        (
+            {"names.json": '{"A": [], "a.": ["10.0.0.1"]}'},
+            '{fleet}/names.json: "a." is there as "A" too, with other content',
+        ),
+        (
+            {"names.json": '{"a": []}', "z/names.json": '{"A.": "timeout"}'},
+            '{fleet}/z/names.json: "A." is also in {fleet}/names.json, with other content',
+        ),
     ],
 )
 def test_a_fleet_that_cannot_be_read(
@@ -906,7 +920,7 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_fleet_files_of_every_kind_are_taken(tmp_path: Path) -> None:
-    """A resource, an array, a list response, a byte order mark, the same thing twice, metrics, nodes."""
+    """A resource, an array, a list response, a byte order mark, the same thing twice, every kept name."""
     document = {"id": ID, "name": "n"}
     (tmp_path / "one.json").write_text(json.dumps(document), encoding="utf-8-sig")
     (tmp_path / "same.json").write_text(json.dumps([document]))
@@ -916,9 +930,15 @@ def test_fleet_files_of_every_kind_are_taken(tmp_path: Path) -> None:
     )
     (tmp_path / "load.metrics.json").write_text("{}")
     (tmp_path / "some.nodes.json").write_text("{}")
+    for directory in (tmp_path, tmp_path / "deep"):
+        (directory / "service-tags.json").write_text('{"values": [{"name": "Sql"}, {"name": "Storage"}]}')
+        (directory / "hub.adminrules.json").write_text(json.dumps({VNET: [{"id": "r"}, {"id": "s"}]}))
+        (directory / "names.json").write_text('{"a.example": ["10.0.0.1"], "b.example": []}')
+    (tmp_path / "deep" / "spoke.adminrules.json").write_text(json.dumps({VNET.lower(): [{"id": "t"}]}))
     with RunningSimulator(tmp_path) as simulator:
         health = simulator.health()
     assert (health["resources"], health["metricsFiles"], health["nodesFiles"]) == (2, 1, 1)
+    assert (health["serviceTags"], health["adminRules"], health["names"]) == (2, 3, 2)
     assert health["subscriptions"] == [WORKLOADS]
 
 
@@ -973,6 +993,7 @@ def test_requests_are_written_to_a_file(tmp_path: Path) -> None:
         (["--page-size", "0"], "0 is not from 1"),
         (["--reads", "x"], "x is not N:M"),
         (["--port", "x"], "invalid int value: 'x'"),
+        (["--dns-port", "65536"], "65536 is not from 0 to 65535"),
     ],
 )
 def test_options_that_make_no_sense(
