@@ -38,15 +38,19 @@ class Ports:
 
     functions: int = 7071
     arm: int = 7072
+    dns: int = 7073
+    """Where the simulator answers for the names of API servers."""
     azurite: int = 10000
     """Blob; queue and table are the next two."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Ports":
-        """Read FUNCTIONS_PORT, ARM_PORT and AZURITE_PORT_BASE; raises `StartError`."""
+        """Read FUNCTIONS_PORT, ARM_PORT, DNS_PORT and AZURITE_PORT_BASE; raises `StartError`."""
+        arm = _port(environment, "ARM_PORT", 7072)
         return cls(
             functions=_port(environment, "FUNCTIONS_PORT", 7071),
-            arm=_port(environment, "ARM_PORT", 7072),
+            arm=arm,
+            dns=_port(environment, "DNS_PORT", arm + 1),
             azurite=_port(environment, "AZURITE_PORT_BASE", 10000),
         )
 
@@ -54,11 +58,11 @@ class Ports:
         """Raise `StartError` if somebody listens on one of them."""
         wanted = [(self.functions, "FUNCTIONS_PORT")]
         if with_arm:
-            wanted.append((self.arm, "ARM_PORT"))
+            wanted += [(self.arm, "ARM_PORT"), (self.dns, "DNS_PORT")]
         wanted += [(self.azurite + offset, "AZURITE_PORT_BASE") for offset in range(3)]
         if len({port for port, _ in wanted}) < len(wanted):
             raise StartError(
-                "FUNCTIONS_PORT, ARM_PORT and the three ports from AZURITE_PORT_BASE on overlap."
+                "FUNCTIONS_PORT, ARM_PORT, DNS_PORT and the three ports from AZURITE_PORT_BASE on overlap."
             )
         for port, name in wanted:
             with socket.socket() as probe:
@@ -188,6 +192,7 @@ def simulator(ports: Ports, fleet: Path, state: Path, latency_ms: int = 0) -> Ch
             "local.azure",
             *("--fleet", str(fleet)),
             *("--port", str(ports.arm)),
+            *("--dns-port", str(ports.dns)),
             *("--latency-ms", str(latency_ms)),
         ],
         state / "azure.log",
@@ -204,6 +209,7 @@ def identity_of(simulated: Child, ports: Ports) -> dict[str, str]:
         "IDENTITY_ENDPOINT": f"{endpoint}/msi/token",
         "IDENTITY_HEADER": simulated.environment["IDENTITY_HEADER"],
         "AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential",
+        "DNS_SERVER": f"127.0.0.1:{ports.dns}",
     }
 
 

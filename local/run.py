@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m local.run",
         description="Run Tunnelwatch on this machine: storage emulator, simulated Azure, Functions host. "
         "It scans the fleet at once, shows what it found, and goes on scanning on schedule until Ctrl-C.",
-        epilog="Environment: FUNCTIONS_PORT (7071), ARM_PORT (7072), AZURITE_PORT_BASE (10000), "
+        epilog="Environment: FUNCTIONS_PORT (7071), ARM_PORT (7072), DNS_PORT (one above "
+        "ARM_PORT), AZURITE_PORT_BASE (10000), "
         f"SCAN_SCHEDULE ({SCHEDULE!r}). With AZURE_SUBSCRIPTION_IDS set it watches those subscriptions in "
         "real Azure, as whoever `az login` says you are.",
     )

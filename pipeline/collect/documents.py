@@ -241,7 +241,7 @@ def read_network(document: Document) -> NetworkModel:
             peer for peering in connected if (peer := _text(_map(peering, "remoteVirtualNetwork"), "id"))
         ),
         gateway=any(one.get("useRemoteGateways") is True for one in connected)
-        or any(_text(subnet, "name").lower() == "gatewaysubnet" for subnet in _each(body, "subnets")),
+        or any(_text(one, "id").lower().endswith("/subnets/gatewaysubnet") for one in _each(body, "subnets")),
         subnets=tuple(
             SubnetModel(
                 id=_text(subnet, "id"),

@@ -44,8 +44,8 @@ reads."""
 SERVICE_TAGS = "Microsoft.Network/locations/serviceTags/read"
 """The action that reading what service tags stand for takes."""
 
-ADMIN_RULES_PAGE = 100
-"""Rules that are asked for at once."""
+ADMIN_RULES_PAGE = 20
+"""Rules that are asked for at once: as many as the specification of the request allows."""
 TAGS_FRESH_SECONDS = 86_400
 """Microsoft publishes changes of service tags once a week, and announces them before they take effect
 (https://learn.microsoft.com/azure/virtual-network/service-tags-overview)."""

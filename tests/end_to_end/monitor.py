@@ -42,7 +42,7 @@ def small_fleet(directory: Path, *names: str) -> Path:
     """Some clusters of the sample fleet, with nothing forbidden."""
     fleet = directory / "fleet"
     fleet.mkdir()
-    for name in ("subscriptions.json", *names):
+    for name in ("subscriptions.json", "names.json", "service-tags.json", *names):
         source = SAMPLE / name
         if source.is_dir():
             shutil.copytree(source, fleet / name)
@@ -79,7 +79,7 @@ class Monitor:
         shipped_app(app, **self._queues)
         with contextlib.ExitStack() as stack:
             self.azurite = stack.enter_context(running_azurite(self.directory / "azurite"))
-            self.azure = stack.enter_context(RunningSimulator(self._fleet, *self._options))
+            self.azure = stack.enter_context(RunningSimulator(self._fleet, *self._options, dns=True))
             self.host = stack.enter_context(self._host())
             self._stack = stack.pop_all()
         return self

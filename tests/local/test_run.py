@@ -22,11 +22,12 @@ CLUSTER = "aks-orders-weu"
 def ports() -> dict[str, str]:
     """Free ports, as they are set by the environment."""
     while True:
-        functions, arm, base = free_ports(3)
+        functions, arm, dns, base = free_ports(4)
         if not any(is_listening(base + offset) for offset in range(3)) and base < 60000:
             return {
                 "FUNCTIONS_PORT": str(functions),
                 "ARM_PORT": str(arm),
+                "DNS_PORT": str(dns),
                 "AZURITE_PORT_BASE": str(base),
             }
 
@@ -61,7 +62,8 @@ def start(ports: dict[str, str], *arguments: str, **env: str) -> subprocess.Pope
 def everything(ports: dict[str, str]) -> list[int]:
     """Every port of an instance."""
     base = int(ports["AZURITE_PORT_BASE"])
-    return [int(ports["FUNCTIONS_PORT"]), int(ports["ARM_PORT"]), base, base + 1, base + 2]
+    named = [int(ports[name]) for name in ("FUNCTIONS_PORT", "ARM_PORT", "DNS_PORT")]
+    return [*named, base, base + 1, base + 2]
 
 
 def test_it_scans_shows_and_leaves_nothing_running(ports: dict[str, str], fleet: Path) -> None:
@@ -118,7 +120,8 @@ def test_ctrl_c_while_starting_leaves_nothing(ports: dict[str, str], fleet: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "offset"), [("FUNCTIONS_PORT", 0), ("ARM_PORT", 0), ("AZURITE_PORT_BASE", 2)]
+    ("name", "offset"),
+    [("FUNCTIONS_PORT", 0), ("ARM_PORT", 0), ("DNS_PORT", 0), ("AZURITE_PORT_BASE", 2)],
 )
 def test_a_taken_port_is_one_line(ports: dict[str, str], fleet: Path, name: str, offset: int) -> None:
     """It names the port and the setting to change."""

@@ -23,6 +23,7 @@ S = "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590"
 NODES = f"{S}/resourceGroups/MC_rg-shop_aks-shop_westeurope/providers"
 VNET = f"{S}/resourceGroups/rg-network/providers/Microsoft.Network/virtualNetworks/vnet"
 NSG = f"{S}/resourceGroups/rg-network/providers/Microsoft.Network/networkSecurityGroups/nodes"
+ASG = f"{S}/resourceGroups/rg-network/providers/Microsoft.Network/applicationSecurityGroups/Web"
 SUBNET, PODS = f"{VNET}/subnets/nodes", f"{VNET}/subnets/pods"
 SCALE_SET_ID = f"{NODES}/Microsoft.Compute/virtualMachineScaleSets/aks-np-12345678-vmss"
 
@@ -33,6 +34,8 @@ CLUSTER: Document = {
     "tags": {"env": "prod", "cost": None},
     "properties": {
         "provisioningState": "Succeeded",
+        "fqdn": "aks-shop-1a2b3c4d.hcp.westeurope.azmk8s.io",
+        "privateFQDN": "aks-shop-1a2b3c4d.0a1b.privatelink.westeurope.azmk8s.io",
         "powerState": {"code": "Running"},
         "kubernetesVersion": "1.33",
         "currentKubernetesVersion": "1.33.2",
@@ -42,6 +45,8 @@ CLUSTER: Document = {
                 "name": "np",
                 "count": 3,
                 "vnetSubnetID": SUBNET,
+                "podSubnetID": PODS,
+                "networkProfile": {"applicationSecurityGroups": [ASG]},
                 "osType": "Linux",
                 "type": "VirtualMachineScaleSets",
                 "mode": "System",
@@ -74,7 +79,14 @@ SCALE_SET: Document = {
                             "networkSecurityGroup": {"id": NSG},
                             "ipConfigurations": [
                                 {"name": "pods", "properties": {"primary": False, "subnet": {"id": PODS}}},
-                                {"name": "nodes", "properties": {"primary": True, "subnet": {"id": SUBNET}}},
+                                {
+                                    "name": "nodes",
+                                    "properties": {
+                                        "primary": True,
+                                        "subnet": {"id": SUBNET},
+                                        "applicationSecurityGroups": [{"id": ASG.upper()}],
+                                    },
+                                },
                             ],
                         },
                     },
@@ -107,11 +119,21 @@ INTERFACE: Document = {
         "ipConfigurations": [
             {
                 "name": "pods",
-                "properties": {"privateIPAddress": "10.241.0.9", "subnet": {"id": PODS}, "primary": False},
+                "properties": {
+                    "privateIPAddress": "10.241.0.9",
+                    "subnet": {"id": PODS},
+                    "primary": False,
+                    "applicationSecurityGroups": [{"id": ASG}],
+                },
             },
             {
                 "name": "nodes",
-                "properties": {"privateIPAddress": "10.240.0.4", "subnet": {"id": SUBNET}, "primary": True},
+                "properties": {
+                    "privateIPAddress": "10.240.0.4",
+                    "subnet": {"id": SUBNET},
+                    "primary": True,
+                    "applicationSecurityGroups": [{"id": ASG.upper()}],
+                },
             },
             {
                 "name": "nodes-6",
@@ -128,7 +150,11 @@ NETWORK: Document = {
         "subnets": [
             {
                 "id": SUBNET,
-                "properties": {"addressPrefix": "10.240.0.0/24", "networkSecurityGroup": {"id": NSG}},
+                "properties": {
+                    "addressPrefix": "10.240.0.0/24",
+                    "networkSecurityGroup": {"id": NSG},
+                    "routeTable": {"id": "/routes"},
+                },
             },
             {"id": PODS, "properties": {"addressPrefixes": ["10.241.0.0/24", "fd00:1::/64"]}},
         ],
@@ -137,6 +163,7 @@ NETWORK: Document = {
                 "name": "hub",
                 "properties": {
                     "peeringState": "Connected",
+                    "remoteVirtualNetwork": {"id": "/hub"},
                     "allowVirtualNetworkAccess": True,
                     "remoteAddressSpace": {"addressPrefixes": ["10.0.0.0/24"]},
                     "remoteVirtualNetworkAddressSpace": {"addressPrefixes": ["10.0.0.0/16"]},
@@ -172,11 +199,36 @@ def test_a_cluster() -> None:
             count=3,
             power_state="Running",
             subnet_id=SUBNET,
+            pod_subnet_id=PODS,
+            groups=(ASG.lower(),),
         ),
         AgentPool(
-            name="old", mode="", os_type="", type="AvailabilitySet", count=None, power_state="", subnet_id=""
+            name="old",
+            mode="",
+            os_type="",
+            type="AvailabilitySet",
+            count=None,
+            power_state="",
+            subnet_id="",
+            pod_subnet_id="",
+            groups=(),
         ),
     )
+    assert managed.fqdns == (
+        "aks-shop-1a2b3c4d.0a1b.privatelink.westeurope.azmk8s.io",
+        "aks-shop-1a2b3c4d.hcp.westeurope.azmk8s.io",
+    )
+    assert managed.api_subnet_id == ""
+
+
+def test_an_api_server_in_the_network() -> None:
+    """The subnet that it is projected into; a public cluster has one name."""
+    document = copy.deepcopy(CLUSTER)
+    del document["properties"]["privateFQDN"]
+    document["properties"]["apiServerAccessProfile"] = {"enableVnetIntegration": True, "subnetId": PODS}
+    managed = read_cluster(document)
+    assert (managed.cluster.vnet_integration, managed.api_subnet_id) == (True, PODS)
+    assert managed.fqdns == ("aks-shop-1a2b3c4d.hcp.westeurope.azmk8s.io",)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +261,7 @@ def test_a_scale_set() -> None:
     assert (scale_set.id, scale_set.name, scale_set.pool) == (SCALE_SET_ID, "aks-np-12345678-vmss", "np")
     assert scale_set.computer_name_prefix == "aks-np-12345678-vmss"
     assert scale_set.interface == InterfaceModel(subnet_id=SUBNET, nsg_id=NSG)
+    assert scale_set.groups == (ASG.lower(),)
 
 
 @pytest.mark.parametrize("empty", [[], None])
@@ -261,6 +314,11 @@ def test_an_interface() -> None:
     assert interface.primary
 
 
+def test_application_security_groups_of_an_interface() -> None:
+    """Each with all addresses that are in it, pods' included, under one id whatever its case."""
+    assert read_interface(INTERFACE).members == {ASG.lower(): ("10.241.0.9", "10.240.0.4")}
+
+
 @pytest.mark.parametrize(("primary", "expected"), [(True, True), (None, True), (False, False)])
 def test_whether_an_interface_is_the_primary_one(primary: object, expected: bool) -> None:
     """Unless it says that it is not."""
@@ -285,10 +343,29 @@ def test_a_network() -> None:
     network = read_network(NETWORK)
     assert (network.id, network.prefixes) == (VNET, ("10.240.0.0/16", "fd00::/48"))
     assert network.subnets == (
-        SubnetModel(id=SUBNET, prefixes=("10.240.0.0/24",), nsg_id=NSG),
-        SubnetModel(id=PODS, prefixes=("10.241.0.0/24", "fd00:1::/64"), nsg_id=""),
+        SubnetModel(id=SUBNET, prefixes=("10.240.0.0/24",), nsg_id=NSG, route_table_id="/routes"),
+        SubnetModel(id=PODS, prefixes=("10.241.0.0/24", "fd00:1::/64"), nsg_id="", route_table_id=""),
     )
-    assert network.peered_prefixes == ("10.0.0.0/16",)
+    assert (network.peered_prefixes, network.peer_ids) == (("10.0.0.0/16",), ("/hub",))
+
+
+@pytest.mark.parametrize(
+    ("peering", "subnet", "gateway"),
+    [
+        ({}, "nodes", False),
+        ({}, "GatewaySubnet", True),
+        ({}, "gatewaysubnet", True),
+        ({"useRemoteGateways": True}, "nodes", True),
+        ({"useRemoteGateways": True, "peeringState": "Initiated"}, "nodes", False),
+        ({"useRemoteGateways": False, "allowGatewayTransit": True}, "nodes", False),
+    ],
+)
+def test_a_gateway(peering: Document, subnet: str, gateway: bool) -> None:
+    """One of the network's own, or a peer's that it uses while the peering is connected."""
+    document = copy.deepcopy(NETWORK)
+    document["properties"]["virtualNetworkPeerings"][0]["properties"] |= peering
+    document["properties"]["subnets"][1]["id"] = f"{VNET}/subnets/{subnet}"
+    assert read_network(document).gateway is gateway
 
 
 @pytest.mark.parametrize(
