@@ -66,11 +66,11 @@ def documents(name: str, kind: str = "") -> list[Resource]:
 
 
 async def judged(clients: Clients, name: str) -> tuple[Outcome, list[str]]:
-    """Outcome of the first check and the codes of its reasons."""
+    """Outcome of `nsg-kubelet-port` and the codes of its reasons."""
     (cluster,) = documents(name, CLUSTER)
     seen = await collect(Inventory(clients), cluster["id"])
     assert isinstance(seen, Snapshot), seen
-    (result,) = examine(seen, scan_id="s")
+    [result] = [one for one in examine(seen, scan_id="s") if one.check == "nsg-kubelet-port"]
     return result.outcome, [reason.code for reason in result.reasons]
 
 
