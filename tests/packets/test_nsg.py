@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from facts.filters import Direction, NetworkSecurityGroup, SecurityRule
+from facts.filters import AdminRules, Direction, NetworkSecurityGroup, SecurityRule
 from packets.addresses import EVERY_PORT, IntervalSet, parse_prefix, parse_prefixes, to_prefixes
 from packets.boxes import Box
-from packets.decisions import Decision
+from packets.decisions import Decision, Effect
 from packets.documents.nsg import read_nsg
-from packets.nsg import Question, evaluate, free_priority
+from packets.nsg import Question, evaluate, evaluate_admin, free_priority, passed_over
 from packets.tags import Tags
 from tests.snapshots import nsg, rule
 
@@ -733,6 +733,145 @@ def test_a_doubt_says_what_is_not_known(odd: SecurityRule, code: str, words: str
     decisions = evaluate(nsg("nodes", odd), question, Tags.of_network([NODES]))
     [doubt] = [one.doubt for one in decisions if one.doubt]
     assert (doubt.code, doubt.why) == (code, words)
+
+
+# --- security admin rules ------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=200)
+@given(groups(), questions())
+def test_admin_rules_fare_as_the_oracle_says(document: Document, question: Question) -> None:
+    """Allow passes a packet on, AlwaysAllow and Deny are final; where none matches, it goes on as well."""
+    rules = AdminRules(network_id="/vnet", rules=read_nsg(document | {"defaultSecurityRules": []}).rules)
+    found: dict[Packet, tuple[str, frozenset[Effect]]] = {}
+    for decision in evaluate_admin(rules, question, TAGS):
+        for box in decision.packets:
+            for packet in packets_of(box):
+                assert packet not in found
+                found[packet] = (decision.verdict, decision.possible)
+    effects = {"allow": {"passed"}, "alwaysallow": {"allowed"}, "deny": {"denied"}}
+    for packet in packets_of(question.packets):
+        possible: set[str] = set()
+        for one in sorted(document["securityRules"], key=lambda each: int(each["priority"])):
+            match = matches(one, question, packet)
+            if match is not False:
+                possible |= effects.get(one["access"].lower(), {"passed", "allowed", "denied"})
+            if match:
+                break
+        else:
+            possible.add("passed")
+        verdict = "unknown" if len(possible) > 1 else next(iter(possible))
+        assert (packet, *found[packet]) == (packet, verdict, possible)
+
+
+ADMIN: list[tuple[str, list[SecurityRule], list[str]]] = [
+    ("no rule at all", [], ["passed by -: 10.240.0.0/24"]),
+    ("a deny", [DENY], ["denied by deny: 10.240.0.0/24"]),
+    ("an allow only passes on", [ALLOW, DENY], ["passed by allow: 10.240.0.0/24"]),
+    (
+        "an always-allow is final",
+        [rule("always", 10, "AlwaysAllow", sources="10.240.0.0/25"), DENY],
+        ["allowed by always: 10.240.0.0/25", "denied by deny: 10.240.0.128/25"],
+    ),
+    (
+        "a priority below 100",
+        [rule("first", 1), rule("second", 2, "Allow")],
+        ["denied by first: 10.240.0.0/24"],
+    ),
+    ("another port", [rule("deny", 10, ports="22")], ["passed by -: 10.240.0.0/24"]),
+    (
+        "a network group",
+        [rule("deny", 10, sources="/x/networkManagers/m/networkGroups/prod")],
+        ["unknown by deny: 10.240.0.0/24"],
+    ),
+    (
+        "a doubt that changes nothing",
+        [rule("allow", 10, "Allow", sources="Sql")],
+        ["passed by -: 10.240.0.0/24"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("rules", "expected"), [case[1:] for case in ADMIN], ids=[case[0] for case in ADMIN])
+def test_which_admin_rule_decides(rules: list[SecurityRule], expected: list[str]) -> None:
+    """Node-to-node TCP 10250, inbound, before any group is asked."""
+    packets = Box(parse_prefix(NODES), EVERY_PORT, parse_prefix(NODES), IntervalSet(((10250, 10250),)))
+    question = Question(direction=Direction.INBOUND, protocol="tcp", packets=packets)
+    decisions = evaluate_admin(AdminRules(network_id="/vnet", rules=tuple(rules)), question, TAGS)
+    assert [
+        f"{one.verdict} by {one.rule.name if one.rule else '-'}: {' '.join(to_prefixes(one.sources))}"
+        for one in decisions
+    ] == expected
+
+
+# --- why a rule was passed over ------------------------------------------------------------------
+
+
+@LAW
+@given(groups(), questions())
+def test_every_rule_decides_or_is_passed_over(document: Document, question: Question) -> None:
+    """Each rule of the direction is told once; a field that is said to miss matches no packet at all."""
+    group = read_nsg(document)
+    decisions = evaluate(group, question, TAGS)
+    deciding = {one.rule.id for one in decisions}
+    over = passed_over(group, question, TAGS, deciding)
+    other = {"Inbound": "outbound", "Outbound": "inbound"}[question.direction]
+    ours = [
+        one
+        for one in (*document["securityRules"], *(document["defaultSecurityRules"] or default_rules()))
+        if (one["direction"] or "").lower() != other
+    ]
+    assert sorted(
+        [one.name for one in over] + [rule_id.rsplit("/", 1)[-1] for rule_id in deciding]
+    ) == sorted(one["name"] for one in ours)
+    by_name = {one["name"]: one for one in ours}
+    for told in over:
+        missed = not all(
+            (
+                told.protocol_matched,
+                told.source_matched,
+                told.source_port_matched,
+                told.destination_matched,
+                told.destination_port_matched,
+            )
+        )
+        assert missed == ("not match" in told.why)
+        if missed:
+            some = [matches(by_name[told.name], question, packet) for packet in packets_of(question.packets)]
+            assert set(some) == {False}
+
+
+@pytest.mark.parametrize(
+    ("passed", "fields", "why"),
+    [
+        (rule("r", 100, protocol="Udp"), ["protocol"], "its protocol does not match"),
+        (rule("r", 100, sources="10.9.0.0/16"), ["source"], "its source does not match"),
+        (
+            rule("r", 100, source_ports="0"),
+            [],
+            "rules with lower priority numbers decide all that it matches",
+        ),
+        (rule("r", 100, destinations="10.9.0.0/16"), ["destination"], "its destination does not match"),
+        (rule("r", 100, ports="22"), ["destination_port"], "its destination port does not match"),
+        (
+            rule("r", 100, sources="Internet", ports="22"),
+            ["source", "destination_port"],
+            "its source, destination port do not match",
+        ),
+        (rule("r", 300), [], "rules with lower priority numbers decide all that it matches"),
+    ],
+)
+def test_why_a_rule_was_passed_over(passed: SecurityRule, fields: list[str], why: str) -> None:
+    """The fields that match nothing; or the rules above it, which leave it nothing."""
+    first = rule("first", 50) if passed.source_ports == ("0",) else rule("first", 200)
+    packets = Box(parse_prefix(NODES), EVERY_PORT, parse_prefix(NODES), IntervalSet(((10250, 10250),)))
+    question = Question(direction=Direction.INBOUND, protocol="tcp", packets=packets)
+    group, tags = nsg("nodes", first, passed), Tags.of_network([NODES])
+    deciding = {one.rule.id for one in evaluate(group, question, tags)}
+    told = next(one for one in passed_over(group, question, tags, deciding) if one.name == "r")
+    names = ("protocol", "source", "source_port", "destination", "destination_port")
+    assert [name for name in names if not getattr(told, f"{name}_matched")] == fields
+    assert told.why == why
 
 
 # --- tags and priorities -------------------------------------------------------------------------

@@ -208,3 +208,38 @@ def test_it_runs_as_a_module() -> None:
     )
     assert done.returncode == 64
     assert "Traceback" not in done.stderr
+
+
+def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    """On request each other rule says which of its fields matched, as Network Watcher does; else nobody asks."""
+    rules = [
+        rule("deny-ssh", 100, "Deny", protocol="Tcp", destinationPortRange="22"),
+        rule("allow-kubelet", 200, "Allow", destinationPortRange="10000-10300"),
+        rule("deny-later", 300, "Deny", protocol="Udp"),
+    ]
+    _, plain, _ = ask(group(*rules), *VNET, capsys=capsys)
+    assert "passedOver" not in plain
+    status, said, error = ask(group(*rules), *VNET, "--explain", capsys=capsys)
+    assert (status, error) == (0, "")
+    assert [one["name"] for one in said["rules"]] == ["allow-kubelet"]
+    told = {one["name"]: one for one in said["passedOver"]}
+    assert list(told) == [
+        "deny-ssh",
+        "deny-later",
+        "AllowVnetInBound",
+        "AllowAzureLoadBalancerInBound",
+        "DenyAllInBound",
+    ]
+    assert told["deny-ssh"] == {
+        "name": "deny-ssh",
+        "priority": 100,
+        "access": "Deny",
+        "protocolMatched": True,
+        "sourceMatched": True,
+        "sourcePortMatched": True,
+        "destinationMatched": True,
+        "destinationPortMatched": False,
+        "why": "its destination port does not match",
+    }
+    assert told["deny-later"]["protocolMatched"] is False
+    assert told["DenyAllInBound"]["why"] == "rules with lower priority numbers decide all that it matches"
