@@ -117,6 +117,13 @@ class Tags(Struct, frozen=True):
         for group in groups:
             self._group(group, surely, perhaps, doubts)
         for text in texts:
+            if text[:1].isdigit() and text not in ANYTHING:
+                try:
+                    surely.append(parse_prefix(text))
+                except ValueError:
+                    pass
+                else:
+                    continue
             name = text.strip().lower()
             if name in ANYTHING:
                 return _ANY_FIELD

@@ -211,7 +211,7 @@ def test_it_runs_as_a_module() -> None:
 
 
 def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
-    """On request each other rule says which of its fields matched, as Network Watcher does; else nobody asks."""
+    """On request each other rule says which of its fields matched, as Network Watcher does."""
     rules = [
         rule("deny-ssh", 100, "Deny", protocol="Tcp", destinationPortRange="22"),
         rule("allow-kubelet", 200, "Allow", destinationPortRange="10000-10300"),
