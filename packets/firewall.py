@@ -216,10 +216,10 @@ class _Reading:
 
     def _match(self, rule: FirewallRule) -> Match | None:
         """The packets that a rule matches; None if it surely matches none."""
-        if unread := _unread(rule):
-            return Match(None, self._asked, _cannot(unread))
         if rule.kind == "application" and not self._tls:
             return None
+        if unread := _unread(rule):
+            return Match(None, self._asked, _cannot(unread))
         about: bool | Doubt
         if rule.kind == "network":
             about, ports = self._about(rule), self._network_ports(rule)

@@ -927,6 +927,8 @@ def test_without_a_name_names_are_in_doubt(one: FirewallRule, expected: str) -> 
         (rule("r", fqdns=API_SERVER, protocols="UDP", ports="1194", destinations=""), {}, ALL),
         (application("r", fqdns="*", protocols="Https:1194"), {}, NONE),
         (application("r", fqdns="*", protocols="Quic:1194"), {}, NONE),
+        (application("r", fqdns="*", limits=("tunnels",)), {}, NONE),
+        (rule("r", "", limits=('ruleType "QuicRule"',)), {}, PERHAPS),
         (rule("r", destinations="*", protocols="ICMP", ports="9"), {"protocol": "icmp"}, ALL),
         (rule("r", destinations="*", protocols="Any", ports="*"), {"protocol": "ICMP"}, ALL),
         (rule("r", destinations="*", protocols="Any", ports="1-65535"), {"protocol": "icmp"}, NONE),
