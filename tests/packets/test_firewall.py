@@ -793,6 +793,11 @@ def test_network_rules(rules: list[FirewallRule], expected: list[str]) -> None:
         pytest.param([application("r", fqdns="*azmk8s.io")], [ALL], id="a wildcard without a dot"),
         pytest.param([application("r", fqdns="aks*.io")], [ALL], id="a wildcard within"),
         pytest.param([application("r", fqdns="*hcp*hcp*")], [NONE], id="wildcards that overlap"),
+        pytest.param(
+            [application("r", fqdns="aks-shop-1a2b3c4d.hcp.*.hcp.westeurope.azmk8s.io")],
+            [NONE],
+            id="ends that overlap",
+        ),
         pytest.param([application("r", fqdns=f"*{API_SERVER}")], [ALL], id="a wildcard for nothing"),
         pytest.param([application("r", fqdns=f"*.{API_SERVER}")], [NONE], id="names below it"),
         pytest.param([application("r", fqdns="*.hcp.northeurope.azmk8s.io")], [NONE], id="elsewhere"),
