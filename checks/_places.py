@@ -67,8 +67,10 @@ def node_places(snapshot: Snapshot) -> tuple[list[Place], list[Unknown]]:
     """Where nodes stand, and what could not be read of it; pools that are stopped are left out."""
     places, unknown = [], []
     for pool in snapshot.pools:
+        if pool.stopped:
+            continue
         unknown += [Unknown(reason=missing.reason) for missing in pool.missing]
-        for placement in pool.placements if not pool.stopped else ():
+        for placement in pool.placements:
             if isinstance(placement.subnet, Missing):
                 unknown.append(Unknown(reason=placement.subnet.reason))
             else:
@@ -107,7 +109,7 @@ class Names:
     def __init__(self, snapshot: Snapshot) -> None:
         self._tags, self._unread = _service_tags(snapshot.service_tags)
         self._groups, self._perhaps = _groups(snapshot)
-        self._complete = not any(pool.missing for pool in snapshot.pools)
+        self._complete = not any(pool.missing for pool in snapshot.pools if not pool.stopped)
         self._of_subnet: dict[str, Tags] = {}
 
     def at(self, place: Place) -> Tags:

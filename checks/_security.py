@@ -74,6 +74,8 @@ class Block(Struct):
     pairs: dict[tuple[str, str], list[Box]] = {}
     sources: dict[str, Place] = {}
     destinations: dict[str, Place] = {}
+    pools: set[str] = set()
+    """The node pools at either end."""
     nodes: dict[str, None] = {}
     now: bool = False
     """Whether machines that exist now are kept apart, or nobody could say which exist."""
@@ -104,7 +106,7 @@ class Block(Struct):
             "port": traffic.port,
             "layer": self.where,
             "rule": as_written(self.rule),
-            "pools": sorted({name for pair in self.pairs for name in pair}),
+            "pools": sorted(self.pools),
             "nodes": nodes[:LISTED],
             "nodeCount": len(nodes),
             "pairs": [
@@ -158,11 +160,10 @@ class _Judge:
             self._stand(admin, place, "virtual network", place.subnet.network.admin_rules, direction)
             self._stand(groups, place, "interface", place.nic_nsg, direction)
             self._stand(groups, place, "subnet", place.subnet.nsg, direction)
-        exempt = _Exempt()
-        for layer in admin.values():
-            self._judge(layer, exempt, _Doubts(self.traffic, layer))
-        for layer in groups.values():
-            self._judge(layer, exempt, _Doubts(self.traffic, layer))
+        exempt, doubts = _Exempt(), _Doubts(self.traffic, direction)
+        for layer in (*admin.values(), *groups.values()):
+            self._judge(layer, exempt, doubts)
+        self.unknown += [Unknown(reason=reason) for reason in doubts.reasons()]
 
     def _stand(
         self,
@@ -194,14 +195,13 @@ class _Judge:
                 decisions[place.key] = found
             for decision in decisions[place.key]:
                 if decision.verdict == "unknown" and "denied" in decision.possible:
-                    doubts.add(place, decision, exempt.without(decision.packets, place, layer))
+                    doubts.add(place, layer, decision, exempt.without(decision.packets, place, layer))
                 elif decision.verdict == "denied" and decision.rule is not None:
                     denied = exempt.without(decision.packets, place, layer)
                     for maybe, of, packets in exempt.perhaps(denied, place, layer):
-                        doubts.add(place, maybe, packets, of)
+                        doubts.add(place, of, maybe, packets)
                         denied = _outside(denied, packets)
                     self._block(decision.rule, layer, (place, level), denied)
-        self.unknown += [Unknown(reason=reason) for reason in doubts.reasons()]
 
     def _block(
         self, rule: SecurityRule, layer: Layer, guarded: tuple[Place, Level], packets: Sequence[Box]
@@ -250,32 +250,30 @@ class _Exempt:
 
 
 class _Doubts:
-    """The rules of a layer that may decide something, and nobody knows."""
+    """The rules of one direction that may decide something, and nobody knows."""
 
-    def __init__(self, traffic: Traffic, layer: Layer) -> None:
+    def __init__(self, traffic: Traffic, direction: Direction) -> None:
         self._traffic = traffic
-        self._layer = layer
-        self._found: dict[str, tuple[Decision[SecurityRule | None], Layer, dict[str, None]]] = {}
+        self._direction = direction
+        self._found: dict[tuple[str, str], tuple[Decision[SecurityRule | None], Layer, dict[str, None]]] = {}
 
     def add(
         self,
         place: Place,
+        layer: Layer,
         decision: Decision[SecurityRule | None],
         packets: Iterable[Box],
-        of: Layer | None = None,
     ) -> None:
-        """Take down a doubt, unless it is about addresses alone that no machine can have.
-
-        `of` is the layer that the rule belongs to, if it is another than the one it matters to.
-        """
-        others = self._traffic.ends(self._layer.direction)[1]
-        usable = _usable(place, others, self._layer.direction)
+        """Take down a doubt about a rule of a layer, unless no machine can have the addresses it is about."""
+        others = self._traffic.ends(self._direction)[1]
+        usable = _usable(place, others, self._direction)
         if decision.rule is not None and any(not (box & usable).empty for box in packets):
-            key = resource_id.key(decision.rule.id)
-            self._found.setdefault(key, (decision, of or self._layer, {}))[2][place.words] = None
+            of = layer.filter.network_id if isinstance(layer.filter, AdminRules) else layer.filter.id
+            key = (resource_id.key(decision.rule.id), resource_id.key(of))
+            self._found.setdefault(key, (decision, layer, {}))[2][place.words] = None
 
     def reasons(self) -> Iterator[Reason]:
-        """One reason for each rule."""
+        """One reason for each rule and filter, whatever other filters hang on it."""
         for decision, layer, places in self._found.values():
             yield _reason(self._traffic, layer, decision, places)
 
@@ -331,6 +329,7 @@ def _add(block: Block, packets: Iterable[Box], source: Place, destination: Place
     block.pairs.setdefault((source.name, destination.name), []).extend(denied)
     block.sources[source.key] = source
     block.destinations[destination.key] = destination
+    block.pools.update(end.name for end in (source, destination) if end.kind == "nodes")
     for part in denied:
         froms, tos = source.nodes_in(part.sources), destination.nodes_in(part.destinations)
         if not ((froms or source.unlisted) and (tos or destination.unlisted)):

@@ -46,6 +46,7 @@ from packets.addresses import EVERY_PORT, IPV4, IPV6, IntervalSet, parse_prefixe
 from packets.boxes import Box
 from packets.firewall import FirewallQuestion, breaks_tls, describe, evaluate
 from packets.routes import Way, effective, ways
+from packets.tags import PRIVATE
 
 ID = "egress-tunnel-port"
 CAUSE = 4
@@ -119,7 +120,8 @@ def _not_asked(cluster: Cluster, what: str = "Where the API server is") -> Reaso
 def _control_plane(api_server: ApiServer, addresses: Sequence[str]) -> Place:
     """The API server as the other end of the traffic: its addresses are all that is known of where it is."""
     somewhere = VirtualNetwork(id="", prefixes=())
-    prefixes = to_prefixes(parse_prefixes(addresses))
+    # Each by itself: neighbours are no subnet, of which Azure would keep some addresses.
+    prefixes = tuple(dict.fromkeys(cidr for one in addresses for cidr in to_prefixes(parse_prefixes([one]))))
     return Place.of(
         "api-server",
         "API server",
@@ -132,11 +134,21 @@ class _Obstacle(Struct):
 
     places: dict[str, Place] = {}
     destinations: list[IntervalSet] = []
+    nodes: dict[str, None] = {}
+    """Names of the nodes that are kept off now."""
+    now: bool = False
+    """Whether nodes are kept off that exist now, or nobody could say which exist."""
 
-    def add(self, place: Place, destinations: IntervalSet) -> None:
-        """It stands in the way from one more subnet."""
+    def add(self, place: Place, destinations: IntervalSet, sources: IntervalSet) -> None:
+        """It stands in the way from one more place, or from more addresses there.
+
+        Several places of a pool may be in one subnet, as while its scale set's model changes.
+        """
+        nodes = place.nodes_in(sources)
         self.places[f"{place.key} {place.name}"] = place
         self.destinations.append(destinations)
+        self.nodes.update(dict.fromkeys(nodes))
+        self.now = self.now or bool(nodes) or place.unlisted
 
     @property
     def pools(self) -> list[str]:
@@ -149,16 +161,6 @@ class _Obstacle(Struct):
         return list(
             dict.fromkeys(prefix for place in self.places.values() for prefix in place.subnet.prefixes)
         )
-
-    @property
-    def nodes(self) -> list[str]:
-        """The nodes that are kept off now."""
-        return list(dict.fromkeys(name for place in self.places.values() for name, _ in place.nodes))
-
-    @property
-    def now(self) -> bool:
-        """Whether nodes are kept off that exist now, or nobody could say which exist."""
-        return any(place.nodes or place.unlisted for place in self.places.values())
 
 
 class _Way:
@@ -232,9 +234,19 @@ class _Way:
     def _follow(self, place: Place, way: Way) -> None:
         to = ", ".join(to_prefixes(way.destinations))
         subnet = place.subnet
-        if way.verdict == "dropped":
+        if _may_be_overridden(subnet, way):
+            self._doubt(
+                "gateway_routes",
+                f'The network of subnet "{_name(subnet)}" uses a gateway, whose routes may lead {to} '
+                "elsewhere and cannot be read. A route table that has a route there, or keeps gateway "
+                "routes out, would settle it.",
+                subnet.id,
+            )
+        elif way.verdict == "dropped":
             key = resource_id.key(way.route.id if way.route and way.route.id else f"{subnet.id}/routes")
-            self._routes.setdefault(key, (way.route, _Obstacle()))[1].add(place, way.destinations)
+            self._routes.setdefault(key, (way.route, _Obstacle()))[1].add(
+                place, way.destinations, place.addresses & (IPV4 if way.destinations & IPV4 else IPV6)
+            )
         elif way.verdict == "unknown":
             doubt = way.doubt.why if way.doubt else "it is not known which"
             route = f'Route "{way.route.name}"' if way.route else "A route"
@@ -253,14 +265,6 @@ class _Way:
         elif way.verdict == "appliance":
             for address in way.addresses:
                 self._appliance(place, way, address)
-        elif _may_be_overridden(subnet, way):
-            self._doubt(
-                "gateway_routes",
-                f'The network of subnet "{_name(subnet)}" uses a gateway, whose routes may lead {to} '
-                "elsewhere and cannot be read. A route table with a default route, or one that keeps gateway "
-                "routes out, would settle it.",
-                subnet.id,
-            )
 
     def _appliance(self, place: Place, way: Way, address: str) -> None:
         """What the firewall at an address does, if it is one that could be read."""
@@ -293,7 +297,7 @@ class _Way:
             if decision.verdict == "denied":
                 key = f"{resource_id.key(firewall.id)} {rule.id.lower() if rule else ''}"
                 found = self._firewalls.setdefault(key, (firewall, rule, _Obstacle()))
-                found[2].add(_narrowed(place, decision.sources), decision.destinations)
+                found[2].add(place, decision.destinations, decision.sources)
             elif decision.verdict == "unknown" and decision.doubt:
                 self._doubt(
                     decision.doubt.code,
@@ -360,7 +364,7 @@ class _Way:
             "destinations": to_prefixes(union(obstacle.destinations)),
             "pools": obstacle.pools,
             "sources": obstacle.prefixes,
-            "nodes": obstacle.nodes[:LISTED],
+            "nodes": list(obstacle.nodes)[:LISTED],
             "nodeCount": len(obstacle.nodes),
         }
 
@@ -387,7 +391,7 @@ class _Way:
             severity=None if obstacle.now else Severity.WARNING,
             evidence=self._evidence(obstacle)
             | {"layer": "route", "route": structs.asdict(route) if route else None},
-            remediation=_route_remedies(route if own else None),
+            remediation=_route_remedies(route if own else None, union(obstacle.destinations)),
         )
 
     def _firewall_fault(self, firewall: Firewall, rule: FirewallRule | None, obstacle: _Obstacle) -> Fault:
@@ -423,28 +427,24 @@ class _Way:
 
 
 def _may_be_overridden(subnet: Subnet, way: Way) -> bool:
-    """Whether a gateway's default route may come before Azure's own, and nobody can see it.
+    """Whether a gateway's route may come before Azure's own, and nobody can see it.
 
-    A route of a route table is taken to decide: it comes before a gateway's of the same prefix, and the
-    API server's address alone is nothing that a gateway announces.
+    Its default route may come before the one to the Internet, and any of its routes to a private network
+    before Azure's that drops what is for private networks. A route of a route table is taken to decide: it
+    comes before a gateway's of the same prefix, and the API server's address alone is nothing that a
+    gateway announces.
     """
-    if way.route is None or way.route.source != "system" or way.route.hop.lower() != "internet":
+    if way.route is None or way.route.source != "system" or way.route.hop.lower() not in {"internet", "none"}:
         return False
     arrive = not isinstance(subnet.routes, RouteTable) or subnet.routes.gateway_routes
     return subnet.network.gateway and arrive
-
-
-def _narrowed(place: Place, sources: IntervalSet) -> Place:
-    """The place with only those of its nodes that have some addresses."""
-    kept = tuple((name, own) for name, own in place.nodes if own & sources)
-    return structs.replace(place, nodes=kept)
 
 
 def _name(subnet: Subnet) -> str:
     return subnet.id.rsplit("/", 1)[-1]
 
 
-def _route_remedies(route: Route | None) -> tuple[Remediation, ...]:
+def _route_remedies(route: Route | None, destinations: IntervalSet) -> tuple[Remediation, ...]:
     if route is None:
         return (
             Remediation(
@@ -460,12 +460,16 @@ def _route_remedies(route: Route | None) -> tuple[Remediation, ...]:
         *("--route-table-name", parts.names[0]),
         *("--name", route.name),
     )
+    remove = Remediation(
+        summary=f'Remove the route "{route.name}", if nothing else needs it.',
+        commands=(az("network route-table route delete", *where),),
+        docs=ROUTE_DOCS,
+    )
+    if destinations & PRIVATE:
+        # The Internet does not lead to a private API server.
+        return (remove,)
     return (
-        Remediation(
-            summary=f'Remove the route "{route.name}", if nothing else needs it.',
-            commands=(az("network route-table route delete", *where),),
-            docs=ROUTE_DOCS,
-        ),
+        remove,
         Remediation(
             summary=f'Or let the route "{route.name}" lead to the Internet.',
             commands=(az("network route-table route update", *where, "--next-hop-type", "Internet"),),

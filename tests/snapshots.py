@@ -1,18 +1,31 @@
-"""Small builders for what tests look at: rules, groups, subnets, pools and clusters.
+"""Small builders for what tests look at: rules, groups, routes, firewalls, subnets, pools and clusters.
 
 Fields with several values take them as one text, parted by blanks: `sources="10.0.0.4 Sql"`.
 """
 
+from collections.abc import Mapping
+from typing import Any, Literal
+
 from msgspec import structs
 
-from facts.filters import Missing, NetworkSecurityGroup, SecurityRule
+from facts.filters import (
+    AdminRules,
+    Firewall,
+    FirewallRule,
+    Missing,
+    NetworkSecurityGroup,
+    Route,
+    RouteTable,
+    SecurityRule,
+)
 from facts.finding import ClusterRef, Reason
-from facts.snapshot import Cluster, Node, NodePool, Placement, Snapshot, Subnet, VirtualNetwork
+from facts.snapshot import ApiServer, Cluster, Node, NodePool, Placement, Snapshot, Subnet, VirtualNetwork
 
 SUBSCRIPTION = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"
 NODE_GROUP = "MC_rg-shop_aks-shop_westeurope"
 NETWORK_GROUP = "rg-network"
 TAKEN_AT = "2026-03-01T08:00:00Z"
+FQDN = "aks-shop-1a2b3c4d.hcp.westeurope.azmk8s.io"
 
 CLUSTER = ClusterRef(
     id=f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-shop/providers/"
@@ -40,9 +53,10 @@ def rule(
     source_groups: str = "",
     source_ports: str = "*",
     destinations: str = "*",
+    destination_groups: str = "",
     ports: str = "10250",
 ) -> SecurityRule:
-    """A rule that, by default, denies everybody's inbound TCP 10250; `nsg` gives it its id."""
+    """A rule that, by default, denies everybody's inbound TCP 10250; `nsg` and `admin` give it its id."""
     return SecurityRule(
         id=f"securityRules/{name}",
         name=name,
@@ -54,6 +68,7 @@ def rule(
         source_groups=tuple(source_groups.split()),
         source_ports=tuple(source_ports.split()),
         destinations=tuple(destinations.split()),
+        destination_groups=tuple(destination_groups.split()),
         destination_ports=tuple(ports.split()),
     )
 
@@ -65,6 +80,21 @@ def nsg(name: str, *rules: SecurityRule, group: str = NETWORK_GROUP) -> NetworkS
     return NetworkSecurityGroup(id=group_id, name=name, rules=tuple(named))
 
 
+def asg(name: str) -> str:
+    """The key of an application security group."""
+    return network_id("applicationSecurityGroups", name).lower()
+
+
+def admin(*rules: SecurityRule, network: str = "vnet") -> AdminRules:
+    """The security admin rules in force on a network, all of one network manager's configuration."""
+    collection = (
+        f"{network_id('networkManagers', 'manager')}/securityAdminConfigurations/baseline"
+        "/ruleCollections/nodes"
+    )
+    named = (structs.replace(one, id=f"{collection}/rules/{one.name}") for one in rules)
+    return AdminRules(network_id=network_id("virtualNetworks", network), rules=tuple(named))
+
+
 def missing(name: str, code: str = "permission_denied", kind: str = "networkSecurityGroups") -> Missing:
     """Something that could not be read."""
     what = network_id(kind, name)
@@ -72,21 +102,112 @@ def missing(name: str, code: str = "permission_denied", kind: str = "networkSecu
     return Missing(what=name, resource_id=what, reason=reason)
 
 
+def route(name: str, prefix: str, hop: str, addresses: str = "") -> Route:
+    """A user-defined route; `route_table` gives it its id."""
+    return Route(name=name, prefix=prefix, hop=hop, addresses=tuple(addresses.split()))
+
+
+def route_table(name: str, *routes: Route, gateway_routes: bool = True) -> RouteTable:
+    """A route table."""
+    table = network_id("routeTables", name)
+    return RouteTable(
+        id=table,
+        name=name,
+        routes=tuple(structs.replace(one, id=f"{table}/routes/{one.name}") for one in routes),
+        gateway_routes=gateway_routes,
+    )
+
+
+def firewall_rule(
+    name: str,
+    kind: Literal["network", "application"] = "network",
+    action: str = "Allow",
+    *,
+    policy: str = "policy",
+    group: str = "group",
+    collection: str = "collection",
+    priority: int = 200,
+    protocols: str = "",
+    sources: str = "*",
+    source_groups: str = "",
+    destinations: str = "",
+    destination_groups: str = "",
+    ports: str = "443",
+    fqdns: str = "",
+    terminates_tls: bool = False,
+) -> FirewallRule:
+    """A rule of a policy, or with `policy=""` a classic one: TCP 443 to anywhere, HTTPS to the API server."""
+    network = kind == "network"
+    if policy:
+        policy = network_id("firewallPolicies", policy)
+        place = f"{policy}/ruleCollectionGroups/{group}/ruleCollections/{collection}"
+    else:
+        group, place = "", f"{network_id('azureFirewalls', 'fw')}/{kind}RuleCollections/{collection}"
+    return FirewallRule(
+        kind=kind,
+        id=f"{place}/rules/{name}",
+        name=name,
+        collection=collection,
+        group=group,
+        policy=policy,
+        priority=priority,
+        action=action,
+        protocols=tuple((protocols or ("TCP" if network else "Https:443")).split()),
+        sources=tuple(sources.split()),
+        source_groups=tuple(source_groups.split()),
+        destinations=tuple((destinations or "*" * (network and not destination_groups)).split()),
+        destination_groups=tuple(destination_groups.split()),
+        destination_ports=tuple(ports.split()) if network else (),
+        fqdns=tuple((fqdns or ("" if network else FQDN)).split()),
+        terminates_tls=terminates_tls,
+    )
+
+
+def firewall(
+    *rules: FirewallRule,
+    policy: str = "policy",
+    groups: Mapping[str, int] | None = None,
+    ip_groups: Mapping[str, str] | None = None,
+    unread: Mapping[str, Missing] | None = None,
+) -> Firewall:
+    """The Azure Firewall `fw`, with rules in the order in which it goes through them."""
+    return Firewall(
+        id=network_id("azureFirewalls", "fw"),
+        name="fw",
+        policy=network_id("firewallPolicies", policy) if policy else "",
+        groups=({"group": 300} if groups is None else groups) if policy else {},
+        rules=rules,
+        ip_groups={name.lower(): tuple(members.split()) for name, members in (ip_groups or {}).items()},
+        groups_missing={name.lower(): why for name, why in (unread or {}).items()},
+    )
+
+
 def subnet(
     name: str,
     prefixes: str,
     group: NetworkSecurityGroup | Missing | None = None,
     *,
+    network: str = "vnet",
     space: str = "10.240.0.0/16 fd00:10::/48",
     peers: str = "",
+    gateway: bool = False,
+    admin_rules: AdminRules | Missing | None = None,
+    routes: RouteTable | Missing | None = None,
 ) -> Subnet:
-    """A subnet of the network `vnet`, which has the address space and the peers given."""
-    vnet = network_id("virtualNetworks", "vnet")
+    """A subnet of a network which has the address space and the peers given."""
+    vnet = network_id("virtualNetworks", network)
     return Subnet(
         id=f"{vnet}/subnets/{name}",
         prefixes=tuple(prefixes.split()),
-        network=VirtualNetwork(id=vnet, prefixes=tuple(space.split()), peered_prefixes=tuple(peers.split())),
+        network=VirtualNetwork(
+            id=vnet,
+            prefixes=tuple(space.split()),
+            peered_prefixes=tuple(peers.split()),
+            gateway=gateway,
+            admin_rules=admin_rules,
+        ),
         nsg=group,
+        routes=routes,
     )
 
 
@@ -99,8 +220,13 @@ def pool(
     count: int | None = None,
     stopped: bool = False,
     lost: tuple[Missing, ...] = (),
+    pods: Subnet | Missing | None = None,
+    joins: str = "",
 ) -> NodePool:
-    """A pool whose nodes have the addresses given, one each; `a,b` for a node with two."""
+    """A pool whose nodes have the addresses given, one each; `a,b` for a node with two.
+
+    `joins` are the application security groups of nodes to come; `joined` says of those that exist.
+    """
     machines = tuple(
         Node(name=f"aks-{name}-{number}", instance_id=str(number), addresses=tuple(addresses.split(",")))
         for number, addresses in enumerate(nodes.split())
@@ -113,13 +239,44 @@ def pool(
         count=len(machines) if count is None else count,
         power_state="Stopped" if stopped else "Running",
         resource_ids=(f"/vmss/{name}",),
-        placements=(Placement(subnet=place, nic_nsg=nic, nodes=machines),),
+        placements=(
+            Placement(
+                subnet=place,
+                nic_nsg=nic,
+                nodes=machines,
+                groups=tuple(asg(group) for group in joins.split()),
+            ),
+        ),
+        pod_subnet=pods,
         missing=lost,
     )
 
 
-def snapshot(*pools: NodePool, stopped: bool = False) -> Snapshot:
-    """A cluster with these pools."""
+def joined(what: NodePool, group: str, *addresses: str) -> NodePool:
+    """A pool whose nodes, one after the other, have these addresses in an application security group."""
+    [place] = what.placements
+    nodes = [
+        structs.replace(node, members={**node.members, asg(group): tuple(own.split())}) if own else node
+        for node, own in zip(place.nodes, addresses, strict=True)
+    ]
+    return structs.replace(what, placements=(structs.replace(place, nodes=tuple(nodes)),))
+
+
+def api_server(addresses: str | Missing = "20.50.1.4", subnet: Subnet | Missing | None = None) -> ApiServer:
+    """Where the API server is."""
+    found = addresses if isinstance(addresses, Missing) else tuple(addresses.split())
+    return ApiServer(fqdn=FQDN, addresses=found, subnet=subnet)
+
+
+def snapshot(
+    *pools: NodePool,
+    stopped: bool = False,
+    api: ApiServer | None = None,
+    service_tags: Mapping[str, tuple[str, ...]] | Missing | None = None,
+    appliances: Mapping[str, Firewall | Missing] | None = None,
+    **fields: Any,
+) -> Snapshot:
+    """A cluster with these pools; `fields` are the cluster's own."""
     cluster = Cluster(
         ref=CLUSTER,
         node_resource_group=NODE_GROUP,
@@ -133,4 +290,11 @@ def snapshot(*pools: NodePool, stopped: bool = False) -> Snapshot:
         network_plugin_mode="overlay",
         tags={},
     )
-    return Snapshot(cluster=cluster, pools=pools, taken_at=TAKEN_AT)
+    return Snapshot(
+        cluster=structs.replace(cluster, **fields),
+        pools=pools,
+        api_server=api,
+        service_tags=service_tags or {},
+        appliances=appliances or {},
+        taken_at=TAKEN_AT,
+    )

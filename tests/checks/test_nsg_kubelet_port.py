@@ -1,6 +1,5 @@
 """`nsg-kubelet-port`: snapshots and what is said of them, and that what it recommends helps."""
 
-import shlex
 from collections.abc import Iterable, Sequence
 from random import Random
 
@@ -10,18 +9,26 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from checks.nsg_kubelet_port import check
-from facts.filters import Direction, Missing, NetworkSecurityGroup, SecurityRule
+from facts.filters import AdminRules, Direction, Missing, NetworkSecurityGroup, SecurityRule
 from facts.finding import Fault, Remediation, Severity, Statement, Unknown
 from facts.snapshot import NodePool, Placement, Snapshot, Subnet
+from packets.addresses import parse_prefix, parse_prefixes
 from packets.nsg import free_priority
+from tests.commands import Options, mended, parse, verb
 from tests.snapshots import (
     NETWORK_GROUP,
     NODE_GROUP,
     SUBSCRIPTION,
+    admin,
+    api_server,
+    asg,
+    joined,
     missing,
     network_id,
     nsg,
     pool,
+    route,
+    route_table,
     rule,
     snapshot,
     subnet,
@@ -89,6 +96,7 @@ def two_subnets(
 
 DENY = rule("deny-kubelet", 200)
 DENY_OUT = rule("deny-out", 200, direction="Outbound")
+WEB = asg("web")
 OUT = rule("allow-out", 200, "Allow", direction="Outbound", protocol="*", ports="*")
 
 
@@ -372,9 +380,16 @@ UNKNOWN: list[tuple[str, Snapshot, list[str]]] = [
         ["unknown_service_tag", "unknown_service_tag"],
     ),
     (
-        "a security group decides",
-        one_subnet(rule("deny-web", 150, sources="", source_groups="/asg/web")),
-        ["unknown_security_group"],
+        "a security group decides, and it is not known who is in it",
+        snapshot(
+            pool(
+                "np",
+                subnet("nodes", A, nsg("nodes", rule("deny-web", 150, sources="", source_groups=WEB))),
+                TWO_NODES,
+                lost=(missing("vmss", "throttled", "virtualMachineScaleSets"),),
+            )
+        ),
+        ["throttled", "unknown_security_group"],
     ),
     (
         "a value that nobody knows decides",
@@ -459,6 +474,494 @@ def test_a_subnet_that_cannot_be_read_leaves_the_others() -> None:
     )
     [found] = [statement for statement in said(what) if isinstance(statement, Fault)]
     assert found.evidence["pools"] == ["a"]
+
+
+# --- security admin rules ------------------------------------------------------------------------
+
+ALWAYS = rule("always", 10, "AlwaysAllow", protocol="Any")
+GO_ON = rule("allow", 10, "Allow", protocol="Any")
+ODD = rule("odd", 10, "AuditOnly", protocol="Any")
+ADMIN_DENY = rule("admin-deny", 20, protocol="Any", ports="*")
+VAGUE = rule("vague", 10, "AlwaysAllow", sources="Sql")
+GROUP_OF_NETWORKS = network_id("networkManagers", "avnm/networkGroups/spokes")
+
+
+def under(rules: AdminRules | Missing, *own: SecurityRule, nodes: str = TWO_NODES) -> Snapshot:
+    """One pool in a network with admin rules; its subnet's group has rules of its own."""
+    return snapshot(pool("np", subnet("nodes", A, nsg("nodes", *own), admin_rules=rules), nodes))
+
+
+Told = tuple[str, str]
+"""A rule that denies with its layer, or `unknown` with the code."""
+
+
+def gist(what: Snapshot) -> list[Told]:
+    """What is said in two words each, in order."""
+    return [
+        summary(one)[:2]
+        if isinstance(one, Fault)
+        else ("unknown", one.reason.code if isinstance(one, Unknown) else "not applicable")
+        for one in said(what)
+    ]
+
+
+ADMIN: list[tuple[str, Snapshot, list[Told]]] = [
+    (
+        "a deny, whatever the group allows",
+        under(admin(ADMIN_DENY), rule("allow", 100, "Allow")),
+        [("admin-deny", "virtual network inbound")],
+    ),
+    ("an outbound deny", under(admin(DENY_OUT)), [("deny-out", "virtual network outbound")]),
+    ("a deny of another port", under(admin(rule("deny", 20, ports="22 3389"))), []),
+    ("a deny after an always", under(admin(ADMIN_DENY, ALWAYS)), []),
+    ("a deny after an allow", under(admin(ADMIN_DENY, GO_ON)), []),
+    ("an always over a group that denies", under(admin(ALWAYS), DENY), []),
+    (
+        "an always for inbound does nothing for outbound",
+        under(admin(ALWAYS), DENY, DENY_OUT),
+        [("deny-out", "subnet outbound")],
+    ),
+    (
+        "an always for a part of the sources leaves the rest",
+        under(admin(rule("always", 10, "AlwaysAllow", sources="10.240.1.4")), DENY),
+        [("deny-kubelet", "subnet inbound")],
+    ),
+    (
+        "an always for every node there can be",
+        under(admin(rule("always", 10, "AlwaysAllow", sources="10.240.1.4-10.240.1.254")), DENY),
+        [],
+    ),
+    (
+        "an allow goes on to the group, which denies",
+        under(admin(GO_ON), DENY),
+        [("deny-kubelet", "subnet inbound")],
+    ),
+    ("an allow goes on to the group, which allows", under(admin(GO_ON)), []),
+    (
+        "both deny: both have to be mended",
+        under(admin(ADMIN_DENY), DENY),
+        [("admin-deny", "virtual network inbound"), ("deny-kubelet", "subnet inbound")],
+    ),
+    (
+        "they could not be read: told once for two pools and two directions",
+        snapshot(
+            pool("a", subnet("a", A, admin_rules=missing("vnet", kind="virtualNetworks")), TWO_NODES),
+            pool("b", subnet("b", B, admin_rules=missing("VNET", kind="virtualNetworks")), OTHER_NODES),
+        ),
+        [("unknown", "permission_denied")],
+    ),
+    (
+        "they could not be read, and a group denies all the same",
+        under(missing("vnet", kind="virtualNetworks"), DENY),
+        [("unknown", "permission_denied"), ("deny-kubelet", "subnet inbound")],
+    ),
+    (
+        "a new access over a group that allows",
+        under(admin(ODD)),
+        [("unknown", "unknown_rule_value")],
+    ),
+    (
+        "a new access over a group that denies may be an always",
+        under(admin(ODD), DENY),
+        [("unknown", "unknown_rule_value")],
+    ),
+    (
+        "an always in doubt over a group that denies",
+        under(admin(VAGUE), DENY),
+        [("unknown", "unknown_service_tag")],
+    ),
+    ("an always in doubt over a group that allows", under(admin(VAGUE)), []),
+    (
+        "a deny in doubt over a group that denies: the group is at fault either way",
+        under(admin(rule("vague", 10, sources="Sql")), DENY),
+        [("unknown", "unknown_service_tag"), ("deny-kubelet", "subnet inbound")],
+    ),
+    (
+        "a service tag that can be read",
+        under(admin(rule("deny", 10, sources="VirtualNetwork"))),
+        [("deny", "virtual network inbound")],
+    ),
+    (
+        "a network group, which nobody here can take apart",
+        under(admin(rule("deny", 10, sources=GROUP_OF_NETWORKS))),
+        [("unknown", "unknown_network_group")],
+    ),
+    (
+        "an allow for a network group, above nothing that denies",
+        under(admin(rule("allow", 10, "Allow", sources=GROUP_OF_NETWORKS))),
+        [],
+    ),
+    (
+        "a deny in one family leaves the other",
+        under(admin(rule("deny-6", 10, sources="::/0", destinations="::/0"))),
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "expected"), [case[1:] for case in ADMIN], ids=[case[0] for case in ADMIN])
+def test_admin_rules(what: Snapshot, expected: list[Told]) -> None:
+    """Admin rules come first: deny is final, always-allow passes every group, allow goes on to them."""
+    assert sorted(gist(what)) == sorted(expected)
+
+
+def two_networks(left: AdminRules | None, right: AdminRules | None) -> Snapshot:
+    """Pools a and b in peered networks."""
+    return snapshot(
+        pool("a", subnet("a", A, space=A, peers=B, network="one", admin_rules=left), TWO_NODES),
+        pool("b", subnet("b", B, space=B, peers=A, network="two", admin_rules=right), OTHER_NODES),
+    )
+
+
+def test_an_admin_rule_in_force_on_two_networks_is_one_finding() -> None:
+    """It is one rule of one network manager, and lists the ways in both."""
+    what = two_networks(admin(ADMIN_DENY, network="one"), admin(ADMIN_DENY, network="two"))
+    found = fault(what)
+    assert summary(found)[3] == [("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")]
+    assert found.evidence["nodeCount"] == 4
+    assert "nsg" not in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("given", "pairs"),
+    [(ADMIN_DENY, [("a", "b"), ("b", "b")]), (DENY_OUT, [("b", "a"), ("b", "b")])],
+    ids=["inbound", "outbound"],
+)
+def test_admin_rules_of_one_network_guard_it_alone(given: SecurityRule, pairs: list[Told]) -> None:
+    """The source's network decides what goes out, the destination's what comes in."""
+    found = fault(two_networks(None, admin(given, network="two")))
+    assert summary(found)[3] == pairs
+    assert found.evidence["network"] == network_id("virtualNetworks", "two")
+    assert 'virtual network "two"' in found.detail
+
+
+def test_what_is_left_by_an_always_allow_is_told_exactly() -> None:
+    """Only the packets that reach the group are in the evidence of its rule."""
+    what = under(admin(rule("always", 10, "AlwaysAllow", sources="10.240.1.0/25")), DENY)
+    [pair] = fault(what).evidence["pairs"]
+    assert pair["sources"] == ("10.240.1.128/25",)
+
+
+# --- pods, and the API server in the network -----------------------------------------------------
+
+PODS = "10.241.0.0/20"
+WIDE = "10.240.0.0/16 10.241.0.0/16"
+
+
+def with_pods(
+    nodes: NetworkSecurityGroup | None,
+    pods: NetworkSecurityGroup | Missing | None,
+    *,
+    count: int | None = None,
+) -> Snapshot:
+    """A pool whose pods have a subnet of their own."""
+    own = subnet("pods", PODS, pods, space=WIDE)
+    return snapshot(pool("np", subnet("nodes", A, nodes, space=WIDE), TWO_NODES, pods=own, count=count))
+
+
+def with_server(nodes: NetworkSecurityGroup | None, place: Subnet | Missing | None) -> Snapshot:
+    """A cluster whose API server is projected into its network."""
+    return snapshot(
+        pool("np", subnet("nodes", A, nodes, space=WIDE), TWO_NODES),
+        api=api_server("", place),
+        vnet_integration=True,
+    )
+
+
+SERVER = "10.241.16.0/28"
+ENDS: list[tuple[str, Snapshot, list[Told], list[Told]]] = [
+    (
+        "pods are denied what nodes are not",
+        with_pods(nsg("nodes", rule("deny", 200, sources=PODS)), None),
+        [("deny", "subnet inbound")],
+        [("pods of node pool np", "np")],
+    ),
+    (
+        "the pods' own group lets nothing out",
+        with_pods(None, nsg("pods", DENY_OUT)),
+        [("deny-out", "subnet outbound")],
+        [("pods of node pool np", "np")],
+    ),
+    ("the pods' group lets nothing in, which nobody asks", with_pods(None, nsg("pods", DENY)), [], []),
+    (
+        "everything is denied: one finding with both ways",
+        with_pods(nsg("nodes", DENY), None),
+        [("deny-kubelet", "subnet inbound")],
+        [("np", "np"), ("pods of node pool np", "np")],
+    ),
+    (
+        "the pods' subnet could not be read",
+        snapshot(pool("np", subnet("nodes", A), TWO_NODES, pods=missing("pods", kind="virtualNetworks"))),
+        [("unknown", "permission_denied")],
+        [],
+    ),
+    (
+        "the pods' subnet could not be read, and the pool is stopped",
+        snapshot(
+            pool("a", subnet("a", A), TWO_NODES),
+            pool("b", subnet("b", B), stopped=True, pods=missing("pods", kind="virtualNetworks")),
+        ),
+        [],
+        [],
+    ),
+    (
+        "the pods' group could not be read",
+        with_pods(None, missing("pods", "timeout")),
+        [("unknown", "timeout")],
+        [],
+    ),
+    (
+        "the API server is denied",
+        with_server(nsg("nodes", rule("deny", 200, sources=SERVER)), subnet("api", SERVER, space=WIDE)),
+        [("deny", "subnet inbound")],
+        [("API server", "np")],
+    ),
+    (
+        "the API server's own group lets nothing out",
+        with_server(None, subnet("api", SERVER, nsg("api", DENY_OUT), space=WIDE)),
+        [("deny-out", "subnet outbound")],
+        [("API server", "np")],
+    ),
+    (
+        "all is well with the API server in the network",
+        with_server(nsg("nodes"), subnet("api", SERVER, nsg("api"), space=WIDE)),
+        [],
+        [],
+    ),
+    (
+        "the API server's subnet could not be read",
+        with_server(None, missing("api", "not_found", "virtualNetworks")),
+        [("unknown", "not_found")],
+        [],
+    ),
+    ("the cluster names no subnet of the API server", with_server(None, None), [("unknown", "no_data")], []),
+    (
+        "nothing was asked about the API server",
+        structs.replace(with_server(None, None), api_server=None),
+        [("unknown", "no_data")],
+        [],
+    ),
+    (
+        "a subnet that is named counts for nothing without the integration",
+        snapshot(
+            pool("np", subnet("nodes", A, nsg("nodes", rule("deny", 200, sources=SERVER))), TWO_NODES),
+            api=api_server(subnet=subnet("api", SERVER)),
+        ),
+        [],
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("what", "expected", "pairs"), [case[1:] for case in ENDS], ids=[case[0] for case in ENDS]
+)
+def test_where_the_tunnel_may_come_from(what: Snapshot, expected: list[Told], pairs: list[Told]) -> None:
+    """Pods with addresses of their own, and an API server in the network, are asked about like nodes."""
+    assert sorted(gist(what)) == sorted(expected)
+    assert [pair for one in said(what) if isinstance(one, Fault) for pair in summary(one)[3]] == pairs
+    assert {name for one in said(what) if isinstance(one, Fault) for name in one.evidence["pools"]} <= {"np"}
+
+
+def test_a_rule_that_keeps_pods_off_is_mended_for_pods() -> None:
+    """The allow that is recommended names the pods' subnet, and helps."""
+    what = with_pods(nsg("nodes", rule("deny", 200, sources=PODS)), nsg("pods", DENY_OUT))
+    for one in faults(what):
+        for way in one.remediation:
+            assert one.subject not in subjects(mended(what, way.commands))
+    assert creation(faults(what)[0].remediation)["--source-address-prefixes"] == [PODS]
+
+
+# --- application security groups -----------------------------------------------------------------
+
+FROM_WEB = nsg("nodes", rule("from-web", 200, sources="", source_groups=WEB))
+TO_WEB = nsg("nodes", rule("to-web", 200, destinations="", destination_groups=WEB))
+UPPER = structs.replace(TO_WEB.rules[0], destination_groups=(WEB.upper(),))
+
+
+def grouped(group: NetworkSecurityGroup, first: str = "", second: str = "", joins: str = "") -> Snapshot:
+    """One pool of two nodes with some addresses in the group `web`."""
+    nodes = pool("np", subnet("nodes", A, group), TWO_NODES, joins=joins)
+    return snapshot(joined(nodes, "web", first, second))
+
+
+def beside(first: str, second: str, *, lost: tuple[Missing, ...] = ()) -> Snapshot:
+    """Two pools in one subnet, whose nodes join the groups given when they are added."""
+    place = subnet("nodes", A, TO_WEB)
+    return snapshot(
+        pool("a", place, "10.240.1.4", joins=first), pool("b", place, "10.240.1.5", joins=second, lost=lost)
+    )
+
+
+FREE = ("10.240.1.6", "10.240.1.200")
+GROUPS: list[tuple[str, Snapshot, list[Told], list[str], Severity | None]] = [
+    ("from a group that nobody is in", grouped(FROM_WEB), [], [], None),
+    ("to a group that nobody is in", grouped(TO_WEB), [], [], None),
+    (
+        "from one of two nodes",
+        grouped(FROM_WEB, "10.240.1.4"),
+        [("from-web", "subnet inbound")],
+        ["10.240.1.4/32"],
+        None,
+    ),
+    (
+        "to one of two nodes",
+        grouped(TO_WEB, "", "10.240.1.5"),
+        [("to-web", "subnet inbound")],
+        ["10.240.1.5/32"],
+        None,
+    ),
+    (
+        "to all nodes, and none that will be added",
+        grouped(TO_WEB, *TWO_NODES.split()),
+        [("to-web", "subnet inbound")],
+        ["10.240.1.4/31"],
+        None,
+    ),
+    (
+        "the group's id in another case",
+        grouped(structs.replace(TO_WEB, rules=(UPPER,)), "", "10.240.1.5"),
+        [("to-web", "subnet inbound")],
+        ["10.240.1.5/32"],
+        None,
+    ),
+    (
+        "to nodes that will be added, though none is in it now",
+        grouped(TO_WEB, joins="web"),
+        [("to-web", "subnet inbound")],
+        [],
+        Severity.WARNING,
+    ),
+    (
+        "to a pod on a node, by its secondary address",
+        grouped(TO_WEB, "10.240.1.77"),
+        [("to-web", "subnet inbound")],
+        ["10.240.1.77/32"],
+        Severity.WARNING,
+    ),
+    (
+        "both pools of the subnet will join it",
+        beside("web", "web"),
+        [("to-web", "subnet inbound")],
+        [],
+        Severity.WARNING,
+    ),
+    (
+        "one of two pools in the subnet will join it",
+        beside("web", ""),
+        [("unknown", "unknown_security_group")],
+        [],
+        None,
+    ),
+    (
+        "the machines of one pool could not be read",
+        beside("web", "web", lost=(missing("vmss", "timeout", "virtualMachineScaleSets"),)),
+        [("unknown", "timeout"), ("unknown", "unknown_security_group")],
+        [],
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("what", "expected", "addresses", "severity"),
+    [case[1:] for case in GROUPS],
+    ids=[case[0] for case in GROUPS],
+)
+def test_application_security_groups(
+    what: Snapshot, expected: list[Told], addresses: list[str], severity: Severity | None
+) -> None:
+    """A group is its members among the nodes: those who are in it now, and those who will be."""
+    assert sorted(gist(what)) == sorted(expected)
+    for one in said(what):
+        if isinstance(one, Fault):
+            assert one.severity is severity
+            side = "sources" if "from" in summary(one)[0] else "destinations"
+            found = {prefix for pair in one.evidence["pairs"] for prefix in pair[side]}
+            if addresses:
+                assert sorted(found) == addresses
+            else:
+                there = parse_prefixes(found)
+                assert all(parse_prefix(address) & there for address in FREE)
+                assert not parse_prefixes(TWO_NODES.split()) & there
+
+
+# --- service tags --------------------------------------------------------------------------------
+
+REGION = {"azurecloud.westeurope": ("20.0.0.0/8", "10.240.1.0/25"), "sql": ("10.240.9.0/24",)}
+
+
+def tagged(text: str, tags: dict[str, tuple[str, ...]] | Missing) -> Snapshot:
+    """One pool whose group denies what comes from a service tag."""
+    group = nsg("nodes", rule("deny-tag", 200, sources=text))
+    return snapshot(pool("np", subnet("nodes", A, group), TWO_NODES), service_tags=tags)
+
+
+def routed(prefix: str) -> Snapshot:
+    """Two networks that are not peered; a route of b's leads to a's through an appliance."""
+    table = route_table("rt", route("to-a", prefix, "VirtualAppliance", "10.240.2.200"))
+    return snapshot(
+        pool("a", subnet("a", A, space=A, network="one"), TWO_NODES),
+        pool("b", subnet("b", B, nsg("b", OUT), space=B, network="two", routes=table), OTHER_NODES),
+    )
+
+
+TAGS: list[tuple[str, Snapshot, list[Told]]] = [
+    ("a published tag that holds none of the nodes", tagged("Sql", REGION), []),
+    (
+        "a published tag that holds half of them",
+        tagged("AzureCloud.westeurope", REGION),
+        [("deny-tag", "subnet inbound")],
+    ),
+    (
+        "in another case",
+        tagged("azurecloud.WestEurope", REGION),
+        [("deny-tag", "subnet inbound")],
+    ),
+    ("one that Azure does not publish", tagged("Newest", REGION), [("unknown", "unknown_service_tag")]),
+    (
+        "the published ones could not be read",
+        tagged("Sql", missing("serviceTags", "permission_denied", "locations")),
+        [("unknown", "permission_denied")],
+    ),
+    (
+        "a tag of the network itself needs no list",
+        tagged("VirtualNetwork", missing("serviceTags", "permission_denied", "locations")),
+        [("deny-tag", "subnet inbound")],
+    ),
+    ("a route's prefix belongs to VirtualNetwork", routed(A), []),
+    (
+        "a default route may make VirtualNetwork everything",
+        routed("0.0.0.0/0"),
+        [("unknown", "unknown_service_tag")],
+    ),
+    (
+        "another route does not",
+        routed("10.99.0.0/16"),
+        [("DenyAllInBound", "subnet inbound")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "expected"), [case[1:] for case in TAGS], ids=[case[0] for case in TAGS])
+def test_service_tags(what: Snapshot, expected: list[Told]) -> None:
+    """What Azure publishes decides exactly; what nobody resolved decides nothing."""
+    assert sorted(gist(what)) == sorted(expected)
+
+
+def test_a_tag_is_taken_apart_exactly() -> None:
+    """Only the part of the subnet that a published tag holds is denied."""
+    [pair] = fault(tagged("AzureCloud.westeurope", REGION)).evidence["pairs"]
+    assert pair["sources"] == ("10.240.1.0/25",)
+
+
+def test_tags_that_could_not_be_read_say_why() -> None:
+    """The reason of the reading is in the sentence, so that somebody can mend the reading."""
+    [statement] = said(tagged("Sql", missing("serviceTags", "throttled", "locations")))
+    assert isinstance(statement, Unknown)
+    assert statement.reason.code == "throttled"
+    for words in ('"Sql"', "Could not read serviceTags", '"deny-tag"'):
+        assert words in statement.reason.message
 
 
 # --- the same fault is the same finding ----------------------------------------------------------
@@ -559,105 +1062,6 @@ def test_neither_order_nor_case_matters(
 
 # --- what it recommends --------------------------------------------------------------------------
 
-Options = dict[str, list[str]]
-
-
-def parse(command: str) -> tuple[str, Options]:
-    """An `az network nsg rule …` command as a shell would take it apart: what it does, and its options."""
-    words = shlex.split(command)
-    assert words[:4] == ["az", "network", "nsg", "rule"]
-    options: Options = {}
-    for word in words[5:]:
-        if word.startswith("--"):
-            assert word not in options
-            options[word] = []
-        else:
-            options[list(options)[-1]].append(word)
-    assert all(options.values())
-    return words[4], options
-
-
-def apply(command: str, group: NetworkSecurityGroup) -> NetworkSecurityGroup:
-    """The group after a command, as Azure would have it; a number that is taken is refused."""
-    verb, options = parse(command)
-    named = dict(zip(("subscription", "group", "nsg"), (options.pop(name)[0] for name in PLACE), strict=True))
-    assert named == {"subscription": SUBSCRIPTION, "group": group.id.split("/")[4], "nsg": group.name}
-    [name] = options.pop("--name")
-    known = {one.name.lower(): one for one in group.rules}
-    if verb == "delete":
-        assert not options
-        assert name.lower() in known
-        return structs.replace(group, rules=tuple(one for one in group.rules if one.name != name))
-    if verb == "update":
-        assert list(options) == ["--priority"]
-        changed = structs.replace(known[name.lower()], priority=int(options["--priority"][0]))
-    else:
-        assert verb == "create"
-        assert set(options) == set(CREATE)
-        changed = rule(
-            name,
-            int(options["--priority"][0]),
-            options["--access"][0],
-            direction=options["--direction"][0],
-            protocol=options["--protocol"][0],
-            sources=" ".join(options["--source-address-prefixes"]),
-            source_ports=" ".join(options["--source-port-ranges"]),
-            destinations=" ".join(options["--destination-address-prefixes"]),
-            ports=" ".join(options["--destination-port-ranges"]),
-        )
-        changed = structs.replace(changed, id=f"{group.id}/securityRules/{name}")
-        # ResourceCannotContainAddressPrefixesFromDifferentAddressFamilies
-        # (https://github.com/hashicorp/terraform-provider-azurerm/issues/12534)
-        assert len({":" in prefix for prefix in (*changed.sources, *changed.destinations)}) == 1
-    others = tuple(one for one in group.rules if one.name.lower() != name.lower())
-    assert 100 <= changed.priority <= 4096
-    assert (changed.direction.lower(), changed.priority) not in {
-        (one.direction.lower(), one.priority) for one in others
-    }
-    return structs.replace(group, rules=(*others, changed))
-
-
-PLACE = ("--subscription", "--resource-group", "--nsg-name")
-CREATE = (
-    "--priority",
-    "--direction",
-    "--access",
-    "--protocol",
-    "--source-address-prefixes",
-    "--source-port-ranges",
-    "--destination-address-prefixes",
-    "--destination-port-ranges",
-)
-
-
-def mended(what: Snapshot, commands: Iterable[str]) -> Snapshot:
-    """The cluster after some commands, each on the group that it names."""
-
-    def after(group: NetworkSecurityGroup | Missing | None) -> NetworkSecurityGroup | Missing | None:
-        if not isinstance(group, NetworkSecurityGroup):
-            return group
-        for command in commands:
-            if parse(command)[1]["--nsg-name"] == [group.name]:
-                group = apply(command, group)
-        return group
-
-    pools = [
-        structs.replace(
-            one,
-            placements=tuple(
-                structs.replace(
-                    place,
-                    nic_nsg=after(place.nic_nsg),
-                    subnet=structs.replace(place.subnet, nsg=after(place.subnet.nsg)),
-                )
-                for place in one.placements
-                if isinstance(place.subnet, Subnet)
-            ),
-        )
-        for one in what.pools
-    ]
-    return structs.replace(what, pools=tuple(pools))
-
 
 def subjects(what: Snapshot) -> set[str]:
     """What is wrong, by subject."""
@@ -717,14 +1121,18 @@ def test_two_rules_that_deny_different_ways_are_both_mended() -> None:
     what = two_subnets(both, both)
     found = faults(what)
     assert len(found) == 2
-    assert (
-        subjects(mended(what, [command for one in found for command in one.remediation[0].commands])) == set()
-    )
+    commands = dict.fromkeys(command for one in found for command in one.remediation[0].commands)
+    assert subjects(mended(what, commands)) == set()
 
 
 def creation(ways: Iterable[Remediation]) -> Options:
     """The options of the one rule that is recommended to be made."""
-    [made] = [options for way in ways for verb, options in map(parse, way.commands) if verb == "create"]
+    [made] = [
+        options
+        for way in ways
+        for path, options in map(parse, way.commands)
+        if path == "network nsg rule create"
+    ]
     return made
 
 
@@ -734,7 +1142,7 @@ def test_the_command_is_complete() -> None:
     allow, remove = found.remediation
     assert [parse(command) for command in allow.commands] == [
         (
-            "create",
+            "network nsg rule create",
             {
                 "--subscription": [SUBSCRIPTION],
                 "--resource-group": [NETWORK_GROUP],
@@ -751,7 +1159,7 @@ def test_the_command_is_complete() -> None:
             },
         )
     ]
-    assert [parse(command)[0] for command in remove.commands] == ["delete"]
+    assert [verb(command) for command in remove.commands] == ["delete"]
     assert parse(remove.commands[0])[1]["--name"] == ["deny-kubelet"]
     assert (allow.docs or "").startswith("https://learn.microsoft.com/")
 
@@ -801,7 +1209,7 @@ def test_a_deny_that_nobody_feels_does_not_push_the_allow_up() -> None:
     """A rule about the gateway alone breaks nothing and needs no rule above it."""
     what = one_subnet(rule("deny-gateway", 100, sources="10.240.1.1"), DENY)
     allow = fault(what).remediation[0]
-    assert [parse(command)[0] for command in allow.commands] == ["create"]
+    assert [verb(command) for command in allow.commands] == ["create"]
     assert parse(allow.commands[0])[1]["--priority"] == ["199"]
 
 
@@ -810,8 +1218,8 @@ def test_where_no_lower_priority_is_free_the_deny_moves() -> None:
     what = one_subnet(rule("deny", 100), rule("web", 101, "Allow", ports="443"))
     allow = fault(what).remediation[0]
     (update, moved), (create, made) = map(parse, allow.commands)
-    assert (update, moved["--name"], moved["--priority"]) == ("update", ["deny"], ["102"])
-    assert (create, made["--priority"]) == ("create", ["100"])
+    assert (update, moved["--name"], moved["--priority"]) == ("network nsg rule update", ["deny"], ["102"])
+    assert (create, made["--priority"]) == ("network nsg rule create", ["100"])
     assert said(mended(what, allow.commands)) == []
 
 
@@ -883,5 +1291,5 @@ def test_on_the_group_that_aks_manages_removing_comes_first(
         )
     )
     ways = fault(what).remediation
-    assert [parse(way.commands[0])[0] for way in ways] == verbs
+    assert [verb(way.commands[0]) for way in ways] == verbs
     assert ("AKS manages this group" in "".join(way.summary for way in ways)) is (verbs[0] == "delete")
