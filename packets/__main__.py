@@ -11,7 +11,7 @@ from typing import TextIO
 
 import msgspec
 
-from packets.commands import UNUSABLE, Parser, Said, nsg
+from packets.commands import UNUSABLE, Parser, Said, firewall, nsg, routes
 
 _STATUS = {"allowed": 0, "unknown": 2}
 
@@ -24,6 +24,10 @@ def main(arguments: Sequence[str] | None = None, given: TextIO | None = None) ->
     )
     engines = parser.add_subparsers(dest="engine", required=True, metavar="ENGINE")
     nsg.add(engines.add_parser("nsg", help="a network security group, as ARM returns it or az prints it"))
+    firewall.add(
+        engines.add_parser("firewall", help="an Azure Firewall: its classic rules, or its policy's groups")
+    )
+    routes.add(engines.add_parser("routes", help="a route table, or the effective routes of an interface"))
     asked = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace, str], Said] = asked.run
     try:
