@@ -82,7 +82,7 @@ def place(
 
 
 def cluster(where: Subnet | Missing | None = None, nodes: str = TWO_NODES, **fields: Any) -> Snapshot:
-    """One pool in one subnet, perhaps `halted`; `lost`, `nic`, `count` are its own, the rest the snapshot's."""
+    """One pool in one subnet: `lost`, `nic`, `count`, `halted` are its own, the rest is the snapshot's."""
     own: dict[str, Any] = {
         name: fields.pop(name) for name in ("lost", "nic", "count", "halted") if name in fields
     }

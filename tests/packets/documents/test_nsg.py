@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from packets.documents.nsg import read_nsg
+from packets.documents.nsg import read_admin_rules, read_nsg
 
 ID = (
     "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590/resourceGroups/rg/providers/"
@@ -205,3 +205,94 @@ def test_groups_without_an_id_are_not_dropped(group: object) -> None:
     """A group that nobody can name is still a group whose members are not known."""
     [rule] = read_nsg(one_rule(priority=100, sourceApplicationSecurityGroups=[group])).rules
     assert len(rule.source_groups) == 1
+
+
+# --- security admin rules ------------------------------------------------------------------------
+
+NETWORK = ID.replace("networkSecurityGroups/nodes-nsg", "virtualNetworks/vnet")
+CONFIGURATION = ID.replace(
+    "networkSecurityGroups/nodes-nsg", "networkManagers/avnm/securityAdminConfigurations/baseline"
+)
+CUSTOM = {
+    "id": f"{CONFIGURATION}/ruleCollections/nodes/rules/deny-kubelet",
+    "kind": "Custom",
+    "configurationDescription": "What no workload may do",
+    "ruleGroups": [{"networkGroup": {"id": f"{CONFIGURATION}/networkGroups/spokes"}}],
+    "properties": {
+        "protocol": "Any",
+        "sources": [
+            {"addressPrefix": "10.0.0.0/8", "addressPrefixType": "IPPrefix"},
+            {"addressPrefix": "Internet", "addressPrefixType": "ServiceTag"},
+            {"addressPrefix": "10.0.0.0/8", "addressPrefixType": "IPPrefix"},
+        ],
+        "destinations": [{"addressPrefix": "*", "addressPrefixType": "IPPrefix"}],
+        "sourcePortRanges": ["0-65535"],
+        "destinationPortRanges": ["10250", "22"],
+        "access": "Deny",
+        "priority": 10,
+        "direction": "Inbound",
+    },
+}
+DEFAULT_ADMIN = {
+    "id": f"{CONFIGURATION}/ruleCollections/azure/rules/8d1b",
+    "kind": "Default",
+    "properties": {
+        "flag": "AllowVnetInbound",
+        "protocol": "Any",
+        "sources": [{"addressPrefix": "VirtualNetwork", "addressPrefixType": "ServiceTag"}],
+        "destinations": None,
+        "access": "AlwaysAllow",
+        "priority": 4096,
+        "direction": "Outbound",
+    },
+}
+
+
+def test_admin_rules_nested_and_flat_are_the_same() -> None:
+    """ARM's form and the CLI's give equal values."""
+    documents: list[dict[str, Any]] = [CUSTOM, DEFAULT_ADMIN]
+    assert read_admin_rules(NETWORK, documents) == read_admin_rules(NETWORK, map(flat, documents))
+
+
+def test_what_is_read_of_admin_rules() -> None:
+    """Address items are joined, each once; a custom rule is named by its id, a default one by its flag."""
+    found = read_admin_rules(NETWORK, [CUSTOM, DEFAULT_ADMIN])
+    custom, default = found.rules
+    assert found.network_id == NETWORK
+    assert (custom.id, custom.name, custom.default) == (CUSTOM["id"], "deny-kubelet", False)
+    assert (custom.access, custom.priority, custom.direction, custom.protocol) == (
+        "Deny",
+        10,
+        "Inbound",
+        "Any",
+    )
+    assert (custom.sources, custom.destinations) == (("10.0.0.0/8", "Internet"), ("*",))
+    assert (custom.source_ports, custom.destination_ports) == (("0-65535",), ("10250", "22"))
+    assert (default.name, default.default, default.access) == ("AllowVnetInbound", True, "AlwaysAllow")
+    assert (default.destinations, default.source_ports) == ((), ())
+
+
+def test_admin_rules_without_id_are_told_apart() -> None:
+    """Two rules that Azure gave no id have ids of their own, below the network's."""
+    nameless = {"kind": "custom", "properties": CUSTOM["properties"]}
+    found = read_admin_rules(NETWORK, [nameless, nameless]).rules
+    assert len({one.id for one in found}) == 2
+    assert all(one.id.startswith(f"{NETWORK}/") for one in found)
+    assert read_admin_rules(NETWORK, []).rules == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"priority": None}, "value[0].priority"),
+        ({"priority": True}, "value[0].priority"),
+        ({"sources": "10.0.0.0/8"}, "sources is no list"),
+        ({"destinations": ["*"]}, "destinations[0] is no object"),
+    ],
+)
+def test_odd_admin_rules_name_the_field(fields: dict[str, Any], words: str) -> None:
+    """What cannot be read is told with the field at fault."""
+    body: dict[str, Any] = {"priority": 1, "access": "Deny"} | fields
+    with pytest.raises(ValueError) as caught:
+        read_admin_rules(NETWORK, [{"id": "/rule", "properties": body}])
+    assert words in str(caught.value)
