@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from local.arguments import whole_number
+from local.fleets import hub
 from local.fleets.clusters import Cluster, Pool, with_rules
 from local.fleets.documents import documents
-from local.fleets.hub import hub
+from local.fleets.names import names
 from local.fleets.parts import Json, guid, subscription
 from local.fleets.scenarios import (
     DENY_KUBELET,
     DENY_OUTBOUND,
     DENY_VNET,
+    HUB,
+    LOST,
     NODES,
     SUBSCRIPTIONS,
     SYSTEM_AND_WORKERS,
@@ -35,6 +38,7 @@ from local.fleets.scenarios import (
     sample,
     two_subnets,
 )
+from local.fleets.tags import service_tags
 
 SAMPLE = Path(__file__).parent / "sample"
 
@@ -57,8 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         write(out, sample_files())
     else:
         owners = dict.fromkeys(item.cluster.subscription for item in scenarios)
-        names = {owner: f"subscription {number}" for number, owner in enumerate(owners, start=1)}
-        write(out, fleet_files(scenarios, names))
+        named = {owner: f"subscription {number}" for number, owner in enumerate(owners, start=1)}
+        write(out, fleet_files(scenarios, named))
     if options.outcomes:
         _save(options.outcomes, outcomes(scenarios))
     print(f"{len(scenarios)} clusters in {out}")
@@ -67,17 +71,32 @@ def main(arguments: list[str] | None = None) -> int:
 
 def sample_files() -> Iterator[tuple[str, Any]]:
     """The sample fleet: (path in the fleet, content)."""
-    yield from fleet_files(sample(), SUBSCRIPTIONS)
+    yield from fleet_files(sample(), SUBSCRIPTIONS, lost=frozenset({LOST}))
     yield "access.json", access()
-    spoke = next(item.cluster for item in sample() if item.cluster.outbound == "userDefinedRouting")
-    for name, content in hub(spoke).items():
-        yield f"hub-weu/{name}", content
+    clusters = [item.cluster for item in sample()]
+    spokes = [one for one in clusters if one.network and one.network.hub == HUB]
+    for name, content in hub.documents(HUB, spokes).items():
+        yield f"{HUB.name}/{name}", content
 
 
-def fleet_files(scenarios: list[Scenario], names: dict[str, str]) -> Iterator[tuple[str, Any]]:
-    """A fleet with one folder a cluster: (path in the fleet, content)."""
-    subscriptions: list[Json] = [subscription(identifier, name) for identifier, name in names.items()]
+def fleet_files(
+    scenarios: list[Scenario], owners: dict[str, str], *, lost: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, Any]]:
+    """A fleet with one folder a cluster: (path in the fleet, content).
+
+    Subscriptions have names; the API servers of the clusters that are `lost` have none that resolves.
+    """
+    subscriptions: list[Json] = [subscription(identifier, name) for identifier, name in owners.items()]
     yield _MARKER, {"value": subscriptions, "count": {"type": "Total", "value": len(subscriptions)}}
+    yield (
+        "names.json",
+        {
+            name: [] if scenario.cluster.name in lost else addresses
+            for scenario in scenarios
+            for name, addresses in names(scenario.cluster).items()
+        },
+    )
+    yield "service-tags.json", service_tags(next(iter(owners)))
     for scenario in scenarios:
         for name, content in documents(scenario.cluster).items():
             yield f"{scenario.cluster.name}/{name}", content
@@ -93,7 +112,10 @@ def write(directory: Path, files: Iterator[tuple[str, Any]]) -> None:
 
 def outcomes(scenarios: list[Scenario]) -> dict[str, dict[str, str]]:
     """What each check should say of each cluster, by name."""
-    return {item.cluster.name: {"nsg-kubelet-port": item.outcome} for item in scenarios}
+    return {
+        item.cluster.name: {"nsg-kubelet-port": item.outcome, "egress-tunnel-port": item.egress}
+        for item in scenarios
+    }
 
 
 def generate(options: argparse.Namespace) -> Iterator[Scenario]:

@@ -19,7 +19,64 @@ class Rule:
     source: Words = "*"
     destination: Words = "*"
     ports: Words = "*"
+    destination_groups: tuple[str, ...] = ()
+    """Names of application security groups beside the NSG, in place of a destination (which is `()` then)."""
     description: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminRule:
+    """One security admin rule of a network manager."""
+
+    name: str
+    priority: int
+    access: str
+    """`Allow`, `Deny` or `AlwaysAllow`."""
+    direction: str = "Inbound"
+    protocol: str = "Tcp"
+    sources: tuple[str, ...] = ("*",)
+    """CIDRs, service tags or `*`."""
+    destinations: tuple[str, ...] = ("*",)
+    ports: tuple[str, ...] = ("0-65535",)
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminRules:
+    """What a network manager has in force on a virtual network: one of its rule collections."""
+
+    subscription: str
+    """The network manager's."""
+    collection: str
+    rules: tuple[AdminRule, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route of the owner's route table."""
+
+    name: str
+    prefix: str
+    hop: str = "VirtualAppliance"
+    address: str | None = None
+    """The appliance's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    """A virtual network in the middle of others, with an Azure Firewall."""
+
+    name: str
+    subscription: str
+    location: str
+    prefix: str
+    firewall: str
+    """The firewall's private address."""
+
+    @property
+    def group(self) -> str:
+        """Its resource group."""
+        return f"rg-{self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +88,7 @@ class Subnet:
     rules: tuple[Rule, ...] | None = None
     """The rules of its own NSG, `nsg-{name}`; None if it has no NSG."""
     delegation: str | None = None
-    """The service it is delegated to, for the API server."""
+    """The service it is delegated to, for the API server or for pods."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +100,10 @@ class Network:
     """Its resource group."""
     prefixes: tuple[str, ...]
     subnets: tuple[Subnet, ...]
-    firewall: str | None = None
-    """The private address of an Azure Firewall in a hub, to which 0.0.0.0/0 is routed."""
+    hub: Hub | None = None
+    """What it is peered with."""
+    routes: tuple[Route, ...] = ()
+    """The routes of a table that hangs on the subnets with nodes; without any there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +116,10 @@ class Pool:
     os: str = "Linux"
     size: str = "Standard_D4ds_v5"
     subnet: str = "aks-subnet"
+    pod_subnet: str | None = None
+    """The delegated subnet that pods take their addresses from, in place of the nodes' one."""
+    groups: tuple[str, ...] = ()
+    """Names of the application security groups that its nodes join."""
     kind: str = "VirtualMachineScaleSets"
 
 
@@ -75,15 +138,33 @@ class Cluster:
     node_rules: tuple[Rule, ...] = ()
     """Rules added to the NSG that AKS keeps in the node resource group."""
     outbound: str = "loadBalancer"
-    private: bool = False
+    endpoint_subnet: str | None = None
+    """The subnet of a private cluster's endpoint; None if the cluster is not private."""
+    public_name: bool = True
+    """Whether a private cluster has a public name as well."""
     api_subnet: str | None = None
     """The subnet of an API server with VNet integration."""
+    admin: AdminRules | None = None
+    """What a network manager has in force on the cluster's virtual network."""
     automatic: bool = False
     dual_stack: bool = False
     stopped: bool = False
     scrambled: bool = False
     """Whether every id is written in another case each time."""
     tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The cluster's id, in the case that Microsoft.ContainerService writes."""
+        return (
+            f"/subscriptions/{self.subscription}/resourcegroups/{self.group}"
+            f"/providers/Microsoft.ContainerService/managedClusters/{self.name}"
+        )
+
+    @property
+    def private(self) -> bool:
+        """Whether the API server is behind a private endpoint."""
+        return self.endpoint_subnet is not None
 
     @property
     def group(self) -> str:

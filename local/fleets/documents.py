@@ -11,9 +11,11 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
+from local.fleets.admin import admin_rules
 from local.fleets.casing import scramble
-from local.fleets.clusters import Cluster, Pool, Subnet, digits
-from local.fleets.hub import HUB_GROUP, HUB_SPACE
+from local.fleets.clusters import Cluster, Pool, Route, Subnet, digits
+from local.fleets.hub import hub_network
+from local.fleets.names import prefix, private_name, public_name
 from local.fleets.parts import (
     TENANT,
     Json,
@@ -48,6 +50,8 @@ def documents(cluster: Cluster) -> dict[str, Any]:
     }
     if not maker.scale_set_pools:
         del files["scale-sets.json"]
+    if cluster.admin:
+        files["in-force.adminrules.json"] = admin_rules(maker.vnet, cluster.admin)
     if cluster.scrambled:
         files = {name: scramble(content, name) for name, content in files.items()}
     return files
@@ -61,10 +65,7 @@ class _Maker:
         self.number = cluster.number
         subscription_id = cluster.subscription
         self.nodes_scope = group_scope(subscription_id, cluster.node_group)
-        self.id = (
-            f"/subscriptions/{subscription_id}/resourcegroups/{cluster.group}"
-            f"/providers/Microsoft.ContainerService/managedClusters/{cluster.name}"
-        )
+        self.id = cluster.id
         self.net = f"{self.nodes_scope}/providers/Microsoft.Network"
         self.node_nsg = f"{self.net}/networkSecurityGroups/aks-agentpool-{self.number}-nsg"
         self.balancer = f"{self.net}/loadBalancers/kubernetes"
@@ -76,7 +77,7 @@ class _Maker:
         else:
             self.byo_net = self.net
             self.vnet = f"{self.net}/virtualNetworks/aks-vnet-{self.number}"
-        if cluster.outbound == "userDefinedRouting":
+        if cluster.network and cluster.network.routes:
             self.routes: str | None = f"{self.byo_net}/routeTables/rt-{cluster.name}"
         elif cluster.plugin == "kubenet":
             self.routes = f"{self.net}/routeTables/aks-agentpool-{self.number}-routetable"
@@ -113,11 +114,14 @@ class _Maker:
 
     @property
     def _pod_addresses(self) -> int:
-        return 10 if self.cluster.plugin == "azure" else 0
+        apart = any(pool.pod_subnet for pool in self.cluster.pools)
+        return 10 if self.cluster.plugin == "azure" and not apart else 0
 
     @property
     def _max_pods(self) -> int:
-        return {"azure": 10, "kubenet": 110, "overlay": 250}[self.cluster.plugin]
+        if self.cluster.plugin == "azure":
+            return self._pod_addresses or 110
+        return {"kubenet": 110, "overlay": 250}[self.cluster.plugin]
 
     def _public_ips(self) -> list[tuple[str, str, str]]:
         """(id, address, frontend's name) of each public address by which the cluster gets out."""
@@ -167,17 +171,14 @@ class _Maker:
     def managed_cluster(self) -> Json:
         """The managed cluster."""
         cluster = self.cluster
-        suffix = guid(self.id)[:8]
-        prefix = f"{cluster.name}-dns-{suffix}"
-        fqdn = f"{prefix}.hcp.{cluster.location}.azmk8s.io"
         properties: Json = {
             "provisioningState": "Succeeded",
             "powerState": {"code": "Stopped" if cluster.stopped else "Running"},
             "kubernetesVersion": KUBERNETES.rpartition(".")[0],
             "currentKubernetesVersion": KUBERNETES,
             "dnsPrefix": f"{cluster.name}-dns",
-            "fqdn": fqdn,
-            "azurePortalFQDN": f"{prefix}.portal.hcp.{cluster.location}.azmk8s.io",
+            "fqdn": public_name(cluster),
+            "azurePortalFQDN": f"{prefix(cluster)}.portal.hcp.{cluster.location}.azmk8s.io",
             "agentPoolProfiles": [self._pool_profile(pool) for pool in cluster.pools],
             "linuxProfile": {
                 "adminUsername": "azureuser",
@@ -236,9 +237,7 @@ class _Maker:
             "bootstrapProfile": {"artifactSource": "Direct"},
         }
         if cluster.private:
-            properties["privateFQDN"] = (
-                f"{prefix}.{guid(self.id + '/zone')}.privatelink.{cluster.location}.azmk8s.io"
-            )
+            properties["privateFQDN"] = private_name(cluster)
             properties["privateLinkResources"] = [
                 {
                     "id": f"{self.id}/privateLinkResources/management",
@@ -304,12 +303,14 @@ class _Maker:
             "enableFIPS": False,
             "enableEncryptionAtHost": False,
             "enableUltraSSD": False,
-            "networkProfile": {},
+            "networkProfile": self._pool_network(pool),
             "securityProfile": {"enableVTPM": False, "enableSecureBoot": False, "sshAccess": "LocalUser"},
             "eTag": guid(f"etag:{self.id}/{pool.name}"),
         }
         if self.cluster.network:
             profile["vnetSubnetID"] = f"{self.vnet}/subnets/{pool.subnet}"
+        if pool.pod_subnet:
+            profile["podSubnetID"] = f"{self.vnet}/subnets/{pool.pod_subnet}"
         if pool.kind == "VirtualMachines":  # Linux only, sizes by profile, no zones
             for name in ("availabilityZones", "minCount", "maxCount", "enableAutoScaling", "vmSize", "count"):
                 del profile[name]
@@ -317,6 +318,14 @@ class _Maker:
             profile["virtualMachinesProfile"] = {"scale": {"manual": sizes}}
             profile["virtualMachineNodesStatus"] = sizes
         return profile
+
+    def _security_groups(self, pool: Pool) -> list[str]:
+        """The application security groups that the nodes of a pool join."""
+        return [f"{self.byo_net}/applicationSecurityGroups/{name}" for name in pool.groups]
+
+    def _pool_network(self, pool: Pool) -> Json:
+        groups = self._security_groups(pool)
+        return {"applicationSecurityGroups": groups} if groups else {}
 
     def _network_profile(self) -> Json:
         cluster = self.cluster
@@ -364,7 +373,7 @@ class _Maker:
         if cluster.private:
             return {
                 "enablePrivateCluster": True,
-                "enablePrivateClusterPublicFQDN": True,
+                "enablePrivateClusterPublicFQDN": cluster.public_name,
                 "privateDNSZone": "system",
             }
         if cluster.api_subnet:
@@ -585,6 +594,8 @@ class _Maker:
             }
             if index == 0 and (pools := self._backend_pools()):
                 properties["loadBalancerBackendAddressPools"] = pools
+            if groups := self._security_groups(pool):
+                properties["applicationSecurityGroups"] = [ref(group) for group in groups]
             configurations.append({"name": f"ipconfig{index + 1}", "properties": properties})
         if self.cluster.dual_stack:
             properties = {"primary": False, "subnet": subnet, "privateIPAddressVersion": "IPv6"}
@@ -620,6 +631,8 @@ class _Maker:
             }
             if step == 0 and (pools := self._backend_pools()):
                 properties["loadBalancerBackendAddressPools"] = pools
+            if groups := self._security_groups(pool):
+                properties["applicationSecurityGroups"] = [ref(group) for group in groups]
             configurations.append(
                 {
                     "name": name,
@@ -667,6 +680,15 @@ class _Maker:
             yield public_ip(identifier, self.cluster.location, address, user, self._owned())
         if self.routes:
             yield self._route_table(self.routes)
+        for group in dict.fromkeys(
+            group for pool in self.cluster.pools for group in self._security_groups(pool)
+        ):
+            yield resource(
+                group,
+                "Microsoft.Network/applicationSecurityGroups",
+                {"provisioningState": "Succeeded", "resourceGuid": guid(group)},
+                location=self.cluster.location,
+            )
 
     def _owned(self) -> dict[str, str]:
         return {"aks-managed-type": "aks-slb-managed-outbound-ip"} | self.cluster.tags
@@ -683,11 +705,10 @@ class _Maker:
             "virtualNetworkPeerings": [],
             "enableDdosProtection": False,
         }
-        if network and network.firewall:
-            hub_group = group_scope(self.cluster.subscription, HUB_GROUP) + "/providers/Microsoft.Network"
-            properties["dhcpOptions"] = {"dnsServers": [network.firewall]}
+        if network and network.hub:
+            properties["dhcpOptions"] = {"dnsServers": [network.hub.firewall]}
             properties["virtualNetworkPeerings"] = [
-                peering(self.vnet, "to-hub", f"{hub_group}/virtualNetworks/vnet-hub-weu", HUB_SPACE)
+                peering(self.vnet, "to-hub", hub_network(network.hub), network.hub.prefix)
             ]
         tags = {} if network else self.created
         return resource(
@@ -722,11 +743,15 @@ class _Maker:
             name,
             self.prefixes[name],
             group=group,
-            routes=None if delegation else self.routes,
+            routes=self.routes if name in self._routed() else None,
             nat=self.nat if self.cluster.outbound == "managedNATGateway" else None,
             delegation=delegation,
             used=used,
         )
+
+    def _routed(self) -> list[str]:
+        """The subnets that the route table hangs on: those with nodes."""
+        return [name for name in self.prefixes if any(pool.subnet == name for pool in self.cluster.pools)]
 
     def _subnet_group(self, subnet: Subnet) -> str | None:
         if subnet.rules is None:
@@ -823,18 +848,17 @@ class _Maker:
         )
 
     def _route_table(self, identifier: str) -> Json:
-        routes: list[Json] = []
-        if self.cluster.network and self.cluster.network.firewall:
-            routes.append(
-                route(identifier, "default-to-firewall", "0.0.0.0/0", self.cluster.network.firewall)
-            )
+        network = self.cluster.network
+        routes = [route(identifier, one) for one in network.routes] if network else []
         if self.cluster.plugin == "kubenet":  # the pods of each node, by way of the node
             node = 0
             for pool in self.cluster.pools:
                 for index in range(0 if self.cluster.stopped else pool.count):
                     name = f"{self._vm_name(pool)}{_base36(index)}____1024400{node}024"
                     address = self.addresses[pool.name, index][0]
-                    routes.append(route(identifier, name, f"10.244.{node}.0/24", address))
+                    routes.append(
+                        route(identifier, Route(name=name, prefix=f"10.244.{node}.0/24", address=address))
+                    )
                     node += 1
         return resource(
             identifier,
@@ -844,11 +868,7 @@ class _Maker:
                 "resourceGuid": guid(identifier),
                 "disableBgpRoutePropagation": False,
                 "routes": routes,
-                "subnets": [
-                    ref(f"{self.vnet}/subnets/{name}")
-                    for name in self.prefixes
-                    if name != self.cluster.api_subnet
-                ],
+                "subnets": [ref(f"{self.vnet}/subnets/{name}") for name in self._routed()],
             },
             location=self.cluster.location,
             tags=self.created if self.cluster.plugin == "kubenet" else {},

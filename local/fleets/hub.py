@@ -1,155 +1,249 @@
-"""The hub of a cluster with user-defined routing: an Azure Firewall, its policy, its addresses."""
+"""A hub with an Azure Firewall: its network, addresses, and policy, which inherits from another one."""
 
 from typing import Any
 
-from local.fleets.clusters import Cluster
+from local.fleets.clusters import Cluster, Hub
 from local.fleets.parts import Json, etag, group_scope, guid, peering, public_ip, ref, resource, subnet_part
 
-HUB_GROUP = "rg-hub-weu"
-HUB_SPACE = "10.0.0.0/16"
+
+def hub_network(hub: Hub) -> str:
+    """The id of the hub's virtual network."""
+    return f"{_scope(hub)}/virtualNetworks/vnet-{hub.name}"
 
 
-def hub(spoke: Cluster) -> dict[str, Any]:
-    """The hub of a cluster with user-defined routing: a network with an Azure Firewall that lets AKS out."""
-    if spoke.network is None or spoke.network.firewall is None:
-        raise ValueError(f"{spoke.name} is not routed through a firewall")
-    subscription, location, address = spoke.subscription, spoke.location, spoke.network.firewall
-    spoke_group = group_scope(subscription, spoke.network.group) + "/providers/Microsoft.Network"
-    spoke_network = f"{spoke_group}/virtualNetworks/{spoke.network.name}"
-    group = group_scope(subscription, HUB_GROUP) + "/providers/Microsoft.Network"
-    network, policy = f"{group}/virtualNetworks/vnet-hub-weu", f"{group}/firewallPolicies/afwp-hub-weu"
-    public, ranges = f"{group}/publicIPAddresses/pip-afw-hub-weu", f"{group}/ipGroups/ipg-aks-nodes-weu"
-    firewall = f"{group}/azureFirewalls/afw-hub-weu"
-    rules = f"{policy}/ruleCollectionGroups/rcg-aks"
+def documents(hub: Hub, spokes: list[Cluster]) -> dict[str, Any]:
+    """The hub's files by name; its firewall lets the nodes of the first spoke out, and nobody else."""
     return {
-        "network.json": [
-            resource(
-                network,
-                "Microsoft.Network/virtualNetworks",
-                {
-                    "provisioningState": "Succeeded",
-                    "resourceGuid": guid(network),
-                    "addressSpace": {"addressPrefixes": [HUB_SPACE]},
-                    "encryption": {"enabled": False, "enforcement": "AllowUnencrypted"},
-                    "privateEndpointVNetPolicies": "Disabled",
-                    "subnets": [subnet_part(network, "AzureFirewallSubnet", ("10.0.1.0/26",))],
-                    "virtualNetworkPeerings": [
-                        peering(network, "to-spoke", spoke_network, spoke.network.prefixes[0])
-                    ],
-                    "enableDdosProtection": False,
-                },
-                location=location,
-            ),
-            public_ip(
-                public,
-                location,
-                "203.0.113.20",
-                {"ipConfiguration": ref(f"{firewall}/azureFirewallIpConfigurations/main")},
-                {},
-            ),
-            resource(
-                ranges,
-                "Microsoft.Network/ipGroups",
-                {
-                    "provisioningState": "Succeeded",
-                    "ipAddresses": list(spoke.network.subnets[0].prefixes),
-                    "firewalls": [],
-                    "firewallPolicies": [ref(policy)],
-                },
-                location=location,
-            ),
-        ],
-        "firewall.json": [
-            resource(
-                firewall,
-                "Microsoft.Network/azureFirewalls",
-                {
-                    "provisioningState": "Succeeded",
-                    "sku": {"name": "AZFW_VNet", "tier": "Standard"},
-                    "threatIntelMode": "Alert",
-                    "additionalProperties": {},
-                    "ipConfigurations": [
-                        {
-                            "name": "main",
-                            "id": f"{firewall}/azureFirewallIpConfigurations/main",
-                            "etag": etag(firewall + "main"),
-                            "type": "Microsoft.Network/azureFirewalls/azureFirewallIpConfigurations",
-                            "properties": {
-                                "provisioningState": "Succeeded",
-                                "privateIPAddress": address,
-                                "privateIPAllocationMethod": "Dynamic",
-                                "publicIPAddress": ref(public),
-                                "subnet": ref(f"{network}/subnets/AzureFirewallSubnet"),
-                            },
-                        }
-                    ],
-                    "networkRuleCollections": [],
-                    "applicationRuleCollections": [],
-                    "natRuleCollections": [],
-                    "firewallPolicy": ref(policy),
-                },
-                location=location,
-                zones=["1", "2", "3"],
-            ),
-            resource(
-                policy,
-                "Microsoft.Network/firewallPolicies",
-                {
-                    "sku": {"tier": "Standard"},
-                    "threatIntelMode": "Alert",
-                    "dnsSettings": {"servers": [], "enableProxy": True},
-                    "firewalls": [ref(firewall)],
-                    "childPolicies": [],
-                    "ruleCollectionGroups": [ref(rules)],
-                    "provisioningState": "Succeeded",
-                },
-                location=location,
-            ),
-            resource(
-                rules,
-                "Microsoft.Network/firewallPolicies/ruleCollectionGroups",
-                {
-                    "size": "0.001 MB",
-                    "priority": 200,
-                    "ruleCollections": [
-                        _network_rules(ranges, location),
-                        _application_rules(ranges, location),
-                    ],
-                    "provisioningState": "Succeeded",
-                },
-            ),
-        ],
+        "network.json": _network(hub, spokes),
+        "firewall.json": _firewall(hub),
+        "baseline-policy.json": _baseline(hub),
     }
+
+
+def _scope(hub: Hub) -> str:
+    return f"{group_scope(hub.subscription, hub.group)}/providers/Microsoft.Network"
+
+
+def _region(hub: Hub) -> str:
+    return hub.name.rpartition("-")[2]
+
+
+def _ids(hub: Hub) -> dict[str, str]:
+    """What the hub consists of, by type."""
+    scope, region = _scope(hub), _region(hub)
+    return {
+        "firewall": f"{scope}/azureFirewalls/afw-{hub.name}",
+        "policy": f"{scope}/firewallPolicies/afwp-{hub.name}",
+        "baseline": f"{scope}/firewallPolicies/afwp-baseline-{region}",
+        "address": f"{scope}/publicIPAddresses/pip-afw-{hub.name}",
+        "nodes": f"{scope}/ipGroups/ipg-aks-nodes-{region}",
+    }
+
+
+def _network(hub: Hub, spokes: list[Cluster]) -> list[Json]:
+    network, ids = hub_network(hub), _ids(hub)
+    peerings = []
+    for spoke in spokes:
+        if spoke.network is None:
+            raise ValueError(f"{spoke.name} has no network that could be peered with a hub")
+        scope = f"{group_scope(spoke.subscription, spoke.network.group)}/providers/Microsoft.Network"
+        remote = f"{scope}/virtualNetworks/{spoke.network.name}"
+        name = f"to-{spoke.name.removeprefix('aks-')}"
+        peerings.append(peering(network, name, remote, spoke.network.prefixes[0]))
+    served = spokes[0].network
+    return [
+        resource(
+            network,
+            "Microsoft.Network/virtualNetworks",
+            {
+                "provisioningState": "Succeeded",
+                "resourceGuid": guid(network),
+                "addressSpace": {"addressPrefixes": [hub.prefix]},
+                "encryption": {"enabled": False, "enforcement": "AllowUnencrypted"},
+                "privateEndpointVNetPolicies": "Disabled",
+                "subnets": [subnet_part(network, "AzureFirewallSubnet", ("10.0.1.0/26",))],
+                "virtualNetworkPeerings": peerings,
+                "enableDdosProtection": False,
+            },
+            location=hub.location,
+        ),
+        public_ip(
+            ids["address"],
+            hub.location,
+            "203.0.113.20",
+            {"ipConfiguration": ref(f"{ids['firewall']}/azureFirewallIpConfigurations/main")},
+            {},
+        ),
+        resource(
+            ids["nodes"],
+            "Microsoft.Network/ipGroups",
+            {
+                "provisioningState": "Succeeded",
+                "ipAddresses": list(served.subnets[0].prefixes) if served else [],
+                "firewalls": [],
+                "firewallPolicies": [ref(ids["policy"])],
+            },
+            location=hub.location,
+        ),
+    ]
+
+
+def _firewall(hub: Hub) -> list[Json]:
+    network, ids = hub_network(hub), _ids(hub)
+    firewall = ids["firewall"]
+    rules = f"{ids['policy']}/ruleCollectionGroups/rcg-aks"
+    return [
+        resource(
+            firewall,
+            "Microsoft.Network/azureFirewalls",
+            {
+                "provisioningState": "Succeeded",
+                "sku": {"name": "AZFW_VNet", "tier": "Standard"},
+                "threatIntelMode": "Alert",
+                "additionalProperties": {},
+                "ipConfigurations": [
+                    {
+                        "name": "main",
+                        "id": f"{firewall}/azureFirewallIpConfigurations/main",
+                        "etag": etag(firewall + "main"),
+                        "type": "Microsoft.Network/azureFirewalls/azureFirewallIpConfigurations",
+                        "properties": {
+                            "provisioningState": "Succeeded",
+                            "privateIPAddress": hub.firewall,
+                            "privateIPAllocationMethod": "Dynamic",
+                            "publicIPAddress": ref(ids["address"]),
+                            "subnet": ref(f"{network}/subnets/AzureFirewallSubnet"),
+                        },
+                    }
+                ],
+                "networkRuleCollections": [],
+                "applicationRuleCollections": [],
+                "natRuleCollections": [],
+                "firewallPolicy": ref(ids["policy"]),
+            },
+            location=hub.location,
+            zones=["1", "2", "3"],
+        ),
+        resource(
+            ids["policy"],
+            "Microsoft.Network/firewallPolicies",
+            {
+                "sku": {"tier": "Standard"},
+                "threatIntelMode": "Alert",
+                "dnsSettings": {"servers": [], "enableProxy": True},
+                "basePolicy": ref(ids["baseline"]),
+                "firewalls": [ref(firewall)],
+                "childPolicies": [],
+                "ruleCollectionGroups": [ref(rules)],
+                "provisioningState": "Succeeded",
+            },
+            location=hub.location,
+        ),
+        resource(
+            rules,
+            "Microsoft.Network/firewallPolicies/ruleCollectionGroups",
+            {
+                "size": "0.001 MB",
+                "priority": 200,
+                "ruleCollections": [
+                    _network_rules(ids["nodes"], hub.location),
+                    _application_rules(ids["nodes"], hub.location),
+                ],
+                "provisioningState": "Succeeded",
+            },
+        ),
+    ]
+
+
+def _baseline(hub: Hub) -> list[Json]:
+    """The parent policy, whose rules come before the hub's own."""
+    ids = _ids(hub)
+    rules = f"{ids['baseline']}/ruleCollectionGroups/rcg-baseline"
+    return [
+        resource(
+            ids["baseline"],
+            "Microsoft.Network/firewallPolicies",
+            {
+                "sku": {"tier": "Standard"},
+                "threatIntelMode": "Alert",
+                "dnsSettings": {"servers": [], "enableProxy": True},
+                "firewalls": [],
+                "childPolicies": [ref(ids["policy"])],
+                "ruleCollectionGroups": [ref(rules)],
+                "provisioningState": "Succeeded",
+            },
+            location=hub.location,
+        ),
+        resource(
+            rules,
+            "Microsoft.Network/firewallPolicies/ruleCollectionGroups",
+            {
+                "size": "0.001 MB",
+                "priority": 100,
+                "ruleCollections": [
+                    _filter(
+                        "baseline-deny",
+                        100,
+                        "Deny",
+                        [_network_rule("smb", "TCP", "445", sources=["*"], addresses=["*"])],
+                    ),
+                    _filter(
+                        "baseline-allow",
+                        110,
+                        "Allow",
+                        [_network_rule("time", "UDP", "123", sources=["10.0.0.0/8"], addresses=["*"])],
+                    ),
+                ],
+                "provisioningState": "Succeeded",
+            },
+        ),
+    ]
 
 
 def _network_rules(ranges: str, location: str) -> Json:
+    azure = [f"AzureCloud.{location}"]
+    return _filter(
+        "aks-network",
+        200,
+        "Allow",
+        [
+            _network_rule("tunnel-udp", "UDP", "1194", groups=[ranges], addresses=azure),
+            _network_rule("tunnel-tcp", "TCP", "9000", groups=[ranges], addresses=azure),
+            _network_rule("api-server", "TCP", "443", groups=[ranges], addresses=azure),
+            _network_rule("time", "UDP", "123", groups=[ranges], fqdns=["ntp.ubuntu.com"]),
+        ],
+    )
+
+
+def _filter(name: str, priority: int, action: str, rules: list[Json]) -> Json:
     return {
         "ruleCollectionType": "FirewallPolicyFilterRuleCollection",
-        "name": "aks-network",
-        "priority": 200,
-        "action": {"type": "Allow"},
-        "rules": [
-            _network_rule(ranges, name, protocol, port, location)
-            for name, protocol, port in (
-                ("tunnel-udp", "UDP", "1194"),
-                ("tunnel-tcp", "TCP", "9000"),
-                ("api-server", "TCP", "443"),
-                ("time", "UDP", "123"),
-            )
-        ],
+        "name": name,
+        "priority": priority,
+        "action": {"type": action},
+        "rules": rules,
     }
 
 
-def _network_rule(ranges: str, name: str, protocol: str, port: str, location: str) -> Json:
+def _network_rule(
+    name: str,
+    protocol: str,
+    port: str,
+    *,
+    sources: list[str] | None = None,
+    groups: list[str] | None = None,
+    addresses: list[str] | None = None,
+    fqdns: list[str] | None = None,
+) -> Json:
     return {
         "ruleType": "NetworkRule",
         "name": name,
         "ipProtocols": [protocol],
-        "sourceAddresses": [],
-        "sourceIpGroups": [ranges],
-        "destinationAddresses": [] if name == "time" else [f"AzureCloud.{location}"],
+        "sourceAddresses": sources or [],
+        "sourceIpGroups": groups or [],
+        "destinationAddresses": addresses or [],
         "destinationIpGroups": [],
-        "destinationFqdns": ["ntp.ubuntu.com"] if name == "time" else [],
+        "destinationFqdns": fqdns or [],
         "destinationPorts": [port],
     }
 
@@ -171,13 +265,12 @@ def _application_rules(ranges: str, location: str) -> Json:
             "httpHeadersToInsert": [],
         }
 
-    return {
-        "ruleCollectionType": "FirewallPolicyFilterRuleCollection",
-        "name": "aks-application",
-        "priority": 300,
-        "action": {"type": "Allow"},
-        "rules": [
+    return _filter(
+        "aks-application",
+        300,
+        "Allow",
+        [
             rule("aks", fqdns=[], tags=["AzureKubernetesService"]),
             rule("api-server", fqdns=[f"*.hcp.{location}.azmk8s.io"], tags=[]),
         ],
-    }
+    )

@@ -7,7 +7,7 @@ same JSON.
 import uuid
 from typing import Any
 
-from local.fleets.clusters import Rule, Words
+from local.fleets.clusters import Route, Rule, Words
 
 type Json = dict[str, Any]
 
@@ -181,20 +181,22 @@ def public_ip(identifier: str, location: str, address: str, user: Json, tags: di
     )
 
 
-def route(table: str, name: str, prefix: str, hop: str) -> Json:
-    """A route to an appliance."""
+def route(table: str, route: Route) -> Json:
+    """A route of a route table; an appliance's has an address, others have none."""
+    properties: Json = {
+        "provisioningState": "Succeeded",
+        "addressPrefix": route.prefix,
+        "nextHopType": route.hop,
+    }
+    if route.address:
+        properties["nextHopIpAddress"] = route.address
+    properties["hasBgpOverride"] = False
     return {
-        "name": name,
-        "id": f"{table}/routes/{name}",
+        "name": route.name,
+        "id": f"{table}/routes/{route.name}",
         "etag": etag(table),
         "type": "Microsoft.Network/routeTables/routes",
-        "properties": {
-            "provisioningState": "Succeeded",
-            "addressPrefix": prefix,
-            "nextHopType": "VirtualAppliance",
-            "nextHopIpAddress": hop,
-            "hasBgpOverride": False,
-        },
+        "properties": properties,
     }
 
 
@@ -293,6 +295,11 @@ def _rule(group: str, kind: str, rule: Rule) -> Json:
     }
     for name, value in plurals.items():
         properties[name] = list(value) if isinstance(value, tuple) else []
+    if rule.destination_groups:
+        beside = group.rpartition("/networkSecurityGroups/")[0]
+        properties["destinationApplicationSecurityGroups"] = [
+            ref(f"{beside}/applicationSecurityGroups/{name}") for name in rule.destination_groups
+        ]
     return {
         "name": rule.name,
         "id": f"{group}/{kind}/{rule.name}",

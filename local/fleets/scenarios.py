@@ -1,8 +1,8 @@
-"""The clusters of the sample fleet: each shows one thing, and what `nsg-kubelet-port` should say of it."""
+"""The clusters of the sample fleet: each shows one thing, and what the checks should say of it."""
 
 from dataclasses import dataclass
 
-from local.fleets.clusters import Cluster, Network, Pool, Rule, Subnet
+from local.fleets.clusters import AdminRule, AdminRules, Cluster, Hub, Network, Pool, Route, Rule, Subnet
 
 WORKLOADS = "6c0b6a52-3a0e-4a58-9d0c-0f5a3b1e7c41"
 PLATFORM = "b1d9f7c4-52c8-4f39-8e27-7d4a9c60e5f2"
@@ -10,8 +10,11 @@ PLATFORM = "b1d9f7c4-52c8-4f39-8e27-7d4a9c60e5f2"
 SUBSCRIPTIONS = {WORKLOADS: "workloads", PLATFORM: "platform"}
 """Display names by subscription id. Both are made up."""
 
-FIREWALL = "10.0.1.4"
-"""The private address of the firewall in the hub."""
+HUB = Hub(
+    name="hub-weu", subscription=WORKLOADS, location="westeurope", prefix="10.0.0.0/16", firewall="10.0.1.4"
+)
+"""The network in the middle, with an Azure Firewall."""
+THROUGH_FIREWALL = (Route(name="default-to-firewall", prefix="0.0.0.0/0", address=HUB.firewall),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class Scenario:
     """One line, for the README's table."""
     outcome: str
     """What the check `nsg-kubelet-port` should say."""
+    egress: str = "pass"
+    """What the check `egress-tunnel-port` should say."""
 
 
 WEB_RULES = (
@@ -33,14 +38,24 @@ WEB_RULES = (
 
 
 def byo(
-    name: str, second: int, *, group: str = "", rules: tuple[Rule, ...] | None = WEB_RULES, prefix: str = ""
+    name: str,
+    second: int,
+    *,
+    group: str = "",
+    rules: tuple[Rule, ...] | None = WEB_RULES,
+    prefix: str = "",
+    further: tuple[Subnet, ...] = (),
+    hub: Hub | None = None,
+    routes: tuple[Route, ...] = (),
 ) -> Network:
     """A virtual network 10.{second}.0.0/16 in a resource group of its own, with one subnet for nodes."""
     return Network(
         name=f"vnet-{name}",
         group=group or f"rg-net-{name}",
         prefixes=(prefix or f"10.{second}.0.0/16",),
-        subnets=(Subnet(name="nodes", prefixes=(prefix or f"10.{second}.0.0/20",), rules=rules),),
+        subnets=(Subnet(name="nodes", prefixes=(prefix or f"10.{second}.0.0/20",), rules=rules), *further),
+        hub=hub,
+        routes=routes,
     )
 
 
@@ -57,6 +72,24 @@ def two_subnets(name: str, second: int, *, second_rules: tuple[Rule, ...] = WEB_
     )
 
 
+def with_api_subnet(name: str, second: int, *rules: Rule) -> Network:
+    """A virtual network with a subnet for nodes, and one into which the API server is projected."""
+    nodes, server = f"10.{second}.0.0/20", f"10.{second}.240.0/28"
+    api_rules = (
+        Rule(name="allow-nodes", priority=100, source=nodes, destination=server, ports=("443", "4443")),
+        Rule(
+            name="allow-load-balancer-probe",
+            priority=110,
+            source="AzureLoadBalancer",
+            destination=server,
+            ports="9988",
+        ),
+    )
+    further = Subnet(name="apiserver", prefixes=(server,), rules=api_rules, delegation=DELEGATION)
+    return byo(name, second, rules=(*WEB_RULES, *rules), further=(further,))
+
+
+DELEGATION = "Microsoft.ContainerService/managedClusters"
 NODES = (Pool(subnet="nodes"),)
 SYSTEM_AND_WORKERS = (
     Pool(subnet="system"),
@@ -66,7 +99,7 @@ SYSTEM_AND_WORKERS = (
 
 def sample() -> list[Scenario]:
     """Every cluster of the sample fleet."""
-    return [*_healthy(), *_faulty(), *_unknown()]
+    return [*_healthy(), *_faulty(), *_way_out(), *_unknown()]
 
 
 def _healthy() -> list[Scenario]:
@@ -116,9 +149,11 @@ def _healthy() -> list[Scenario]:
             Cluster(
                 name="aks-internal-weu",
                 subscription=WORKLOADS,
-                network=byo("internal-weu", 43),
+                network=byo(
+                    "internal-weu", 43, further=(Subnet(name="endpoints", prefixes=("10.43.250.0/28",)),)
+                ),
                 pools=NODES,
-                private=True,
+                endpoint_subnet="endpoints",
             ),
             "private cluster: the API server behind a private endpoint",
             "pass",
@@ -128,41 +163,14 @@ def _healthy() -> list[Scenario]:
                 name="aks-auto-neu",
                 subscription=WORKLOADS,
                 location="northeurope",
-                network=Network(
-                    name="vnet-auto-neu",
-                    group="rg-net-auto-neu",
-                    prefixes=("10.44.0.0/16",),
-                    subnets=(
-                        Subnet(name="nodes", prefixes=("10.44.0.0/20",), rules=WEB_RULES),
-                        Subnet(
-                            name="apiserver",
-                            prefixes=("10.44.240.0/28",),
-                            rules=(
-                                Rule(
-                                    name="allow-nodes",
-                                    priority=100,
-                                    source="10.44.0.0/20",
-                                    destination="10.44.240.0/28",
-                                    ports=("443", "4443"),
-                                ),
-                                Rule(
-                                    name="allow-load-balancer-probe",
-                                    priority=110,
-                                    source="AzureLoadBalancer",
-                                    destination="10.44.240.0/28",
-                                    ports="9988",
-                                ),
-                            ),
-                            delegation="Microsoft.ContainerService/managedClusters",
-                        ),
-                    ),
-                ),
+                network=with_api_subnet("auto-neu", 44),
                 pools=NODES,
                 api_subnet="apiserver",
                 automatic=True,
             ),
             "AKS Automatic, API server VNet integration in a delegated subnet; node resource group locked",
             "pass",
+            "not_applicable",
         ),
         Scenario(
             Cluster(
@@ -178,13 +186,7 @@ def _healthy() -> list[Scenario]:
             Cluster(
                 name="aks-secure-weu",
                 subscription=WORKLOADS,
-                network=Network(
-                    name="vnet-secure-weu",
-                    group="rg-net-secure-weu",
-                    prefixes=("10.47.0.0/16",),
-                    subnets=(Subnet(name="nodes", prefixes=("10.47.0.0/20",), rules=WEB_RULES),),
-                    firewall=FIREWALL,
-                ),
+                network=byo("secure-weu", 47, hub=HUB, routes=THROUGH_FIREWALL),
                 pools=NODES,
                 outbound="userDefinedRouting",
             ),
@@ -224,6 +226,7 @@ def _healthy() -> list[Scenario]:
             Cluster(name="aks-sandbox-neu", subscription=PLATFORM, location="northeurope", stopped=True),
             "stopped: no nodes, scale set at 0",
             "not_applicable",
+            "not_applicable",
         ),
         Scenario(
             Cluster(
@@ -254,6 +257,66 @@ def _healthy() -> list[Scenario]:
             ),
             "looks bad and is not: 10250 denied from the Internet at 100, and from anywhere at 300, "
             "below an allow at 200",
+            "pass",
+        ),
+        Scenario(
+            Cluster(
+                name="aks-market-neu",
+                subscription=PLATFORM,
+                location="northeurope",
+                network=byo(
+                    "market-neu",
+                    63,
+                    prefix="20.64.16.0/22",
+                    rules=(
+                        Rule(
+                            name="allow-kubelet-from-cloud",
+                            priority=200,
+                            source="AzureCloud.northeurope",
+                            ports="10250",
+                        ),
+                        Rule(name="deny-everything-else", priority=4000, access="Deny", protocol="*"),
+                    ),
+                ),
+                pools=NODES,
+            ),
+            "10250 allowed from the tag AzureCloud.northeurope, the rest denied; the nodes have addresses of "
+            "that tag's public space (20.64.16.0/22)",
+            "pass",
+        ),
+        Scenario(
+            Cluster(
+                name="aks-metrics-weu",
+                subscription=WORKLOADS,
+                network=byo("metrics-weu", 64, rules=(*WEB_RULES, DENY_KUBELET)),
+                pools=NODES,
+                admin=AdminRules(
+                    subscription=PLATFORM,
+                    collection="platform-access",
+                    rules=(
+                        AdminRule(
+                            name="always-allow-kubelet",
+                            priority=10,
+                            access="AlwaysAllow",
+                            sources=("10.64.0.0/16",),
+                            ports=("10250",),
+                            description="Kubelets are reached inside every network",
+                        ),
+                    ),
+                ),
+            ),
+            "a security admin rule always allows 10250 inside the network, over an NSG that denies it",
+            "pass",
+        ),
+        Scenario(
+            Cluster(
+                name="aks-stream-neu",
+                subscription=WORKLOADS,
+                location="northeurope",
+                network=byo("stream-neu", 65, rules=(*WEB_RULES, *DENY_LEGACY)),
+                pools=NODES,
+            ),
+            "konnectivity: outbound 9000 and 1194 denied, which this tunnel does not use",
             "pass",
         ),
     ]
@@ -346,6 +409,243 @@ def _faulty() -> list[Scenario]:
             "every id written in another case each time; a deny that is missed if ids are compared as text",
             "fail",
         ),
+        Scenario(
+            Cluster(
+                name="aks-checkout-weu",
+                subscription=PLATFORM,
+                network=byo(
+                    "checkout-weu",
+                    66,
+                    rules=(
+                        *WEB_RULES,
+                        Rule(
+                            name="deny-to-restricted",
+                            priority=220,
+                            access="Deny",
+                            destination=(),
+                            destination_groups=("asg-restricted",),
+                            ports="10250",
+                        ),
+                    ),
+                ),
+                pools=(
+                    Pool(subnet="nodes"),
+                    Pool(name="cards", mode="User", subnet="nodes", groups=("asg-restricted",)),
+                ),
+            ),
+            "denied to an application security group that one of two pools in the subnet joins",
+            "fail",
+        ),
+        Scenario(
+            Cluster(
+                name="aks-ledger-weu",
+                subscription=PLATFORM,
+                network=byo(
+                    "ledger-weu",
+                    67,
+                    rules=(
+                        *WEB_RULES,
+                        Rule(name="allow-kubelet", priority=130, source="VirtualNetwork", ports="10250"),
+                    ),
+                ),
+                pools=NODES,
+                admin=AdminRules(
+                    subscription=PLATFORM,
+                    collection="high-risk-ports",
+                    rules=(
+                        AdminRule(
+                            name="deny-management-ports",
+                            priority=20,
+                            access="Deny",
+                            ports=("22", "3389", "10250-10259"),
+                            description="Management ports are reached through the bastion only",
+                        ),
+                    ),
+                ),
+            ),
+            "a security admin rule denies 10250-10259 inbound; the subnet's NSG allows 10250",
+            "fail",
+        ),
+        Scenario(
+            Cluster(
+                name="aks-render-weu",
+                subscription=WORKLOADS,
+                plugin="azure",
+                network=byo(
+                    "render-weu",
+                    68,
+                    rules=(
+                        *WEB_RULES,
+                        Rule(
+                            name="deny-kubelet-from-pods",
+                            priority=240,
+                            access="Deny",
+                            source="10.68.64.0/18",
+                            ports="10250",
+                        ),
+                    ),
+                    further=(
+                        Subnet(name="pods", prefixes=("10.68.64.0/18",), rules=(), delegation=DELEGATION),
+                    ),
+                ),
+                pools=(Pool(subnet="nodes", pod_subnet="pods"),),
+            ),
+            "Azure CNI with a subnet for pods, from which the nodes' NSG denies 10250",
+            "fail",
+        ),
+        Scenario(
+            Cluster(
+                name="aks-control-neu",
+                subscription=PLATFORM,
+                location="northeurope",
+                network=with_api_subnet(
+                    "control-neu",
+                    69,
+                    Rule(
+                        name="deny-from-control-plane",
+                        priority=260,
+                        access="Deny",
+                        source="10.69.240.0/28",
+                        ports="1024-65535",
+                    ),
+                ),
+                pools=NODES,
+                api_subnet="apiserver",
+            ),
+            "API server VNet integration: the nodes' NSG denies what comes from the API server's subnet",
+            "fail",
+            "not_applicable",
+        ),
+    ]
+
+
+def _way_out() -> list[Scenario]:
+    """Clusters whose way to the control plane is special."""
+    return [
+        Scenario(
+            Cluster(
+                name="aks-archive-neu",
+                subscription=PLATFORM,
+                location="northeurope",
+                network=byo(
+                    "archive-neu", 70, routes=(Route(name="sinkhole", prefix="20.64.0.0/10", hop="None"),)
+                ),
+                pools=NODES,
+            ),
+            "a route without next hop takes 20.64.0.0/10, in which the API server's address lies",
+            "pass",
+            "fail",
+        ),
+        Scenario(
+            Cluster(
+                name="aks-tenant-weu",
+                subscription=WORKLOADS,
+                network=byo("tenant-weu", 71, hub=HUB, routes=THROUGH_FIREWALL),
+                pools=NODES,
+                outbound="userDefinedRouting",
+            ),
+            "user-defined routing through the hub's firewall, whose rules are for another cluster's nodes",
+            "pass",
+            "fail",
+        ),
+        Scenario(
+            Cluster(
+                name="aks-exports-weu",
+                subscription=PLATFORM,
+                network=byo(
+                    "exports-weu",
+                    72,
+                    rules=(
+                        *WEB_RULES,
+                        Rule(
+                            name="allow-storage",
+                            priority=300,
+                            direction="Outbound",
+                            destination="Storage.WestEurope",
+                            ports="443",
+                        ),
+                        Rule(
+                            name="deny-internet",
+                            priority=4000,
+                            access="Deny",
+                            direction="Outbound",
+                            protocol="*",
+                            destination="Internet",
+                        ),
+                    ),
+                ),
+                pools=NODES,
+            ),
+            "outbound deny of Internet at 4000, below an allow of 443 to Storage.WestEurope alone",
+            "pass",
+            "fail",
+        ),
+        Scenario(
+            Cluster(
+                name="aks-legacy-weu",
+                subscription=PLATFORM,
+                network=byo("legacy-weu", 73, rules=(*WEB_RULES, *DENY_LEGACY)),
+                pools=NODES,
+                tags={"tunnelwatch:tunnel": "tunnel-front"},
+            ),
+            "a tag says that the tunnel is tunnel-front, and outbound 9000 is denied",
+            "pass",
+            "fail",
+        ),
+        Scenario(
+            Cluster(
+                name="aks-vault-neu",
+                subscription=WORKLOADS,
+                location="northeurope",
+                network=byo(
+                    "vault-neu",
+                    74,
+                    rules=(
+                        *WEB_RULES,
+                        Rule(
+                            name="deny-outbound",
+                            priority=4000,
+                            access="Deny",
+                            direction="Outbound",
+                            protocol="*",
+                            destination="Internet",
+                        ),
+                    ),
+                ),
+                pools=NODES,
+                outbound="none",
+            ),
+            "network isolated on purpose: outbound type none, and the Internet denied",
+            "pass",
+            "not_applicable",
+        ),
+        Scenario(
+            Cluster(
+                name="aks-branch-weu",
+                subscription=WORKLOADS,
+                network=byo(
+                    "branch-weu",
+                    75,
+                    routes=(Route(name="default-to-appliance", prefix="0.0.0.0/0", address="10.75.200.4"),),
+                ),
+                pools=NODES,
+                outbound="userDefinedRouting",
+            ),
+            "user-defined routing through an appliance at 10.75.200.4 that is no Azure Firewall",
+            "pass",
+            "unknown",
+        ),
+        Scenario(
+            Cluster(
+                name=LOST,
+                subscription=PLATFORM,
+                network=byo("travel-weu", 76),
+                pools=NODES,
+            ),
+            "the API server's name does not resolve",
+            "pass",
+            "unknown",
+        ),
     ]
 
 
@@ -362,9 +662,9 @@ def _unknown() -> list[Scenario]:
                     prefix="25.60.0.0/22",
                     rules=(
                         Rule(
-                            name="allow-kubelet-from-cloud",
+                            name="allow-kubelet-from-partner",
                             priority=200,
-                            source="AzureCloud.northeurope",
+                            source="AzureFluidRelay.NorthEurope",
                             ports="10250",
                         ),
                         Rule(name="deny-everything-else", priority=4000, access="Deny", protocol="*"),
@@ -372,8 +672,8 @@ def _unknown() -> list[Scenario]:
                 ),
                 pools=NODES,
             ),
-            "10250 allowed from the tag AzureCloud.northeurope, the rest denied; the nodes have addresses of "
-            "public space (25.60.0.0/22), so only Microsoft's list of prefixes could tell",
+            "10250 allowed from the tag AzureFluidRelay.NorthEurope, which no published list has, the "
+            "rest denied",
             "unknown",
         ),
         Scenario(
@@ -386,9 +686,13 @@ def _unknown() -> list[Scenario]:
             "the subnet's NSG lies in a resource group where the identity may not read NSGs: 403 when asked "
             "for, left out of lists",
             "unknown",
+            "unknown",
         ),
     ]
 
+
+LOST = "aks-travel-weu"
+"""The cluster whose name DNS does not know."""
 
 DENY_KUBELET = Rule(name="deny-kubelet", priority=200, access="Deny", ports="10250")
 DENY_VNET = Rule(
@@ -402,6 +706,26 @@ DENY_OUTBOUND = Rule(
     destination="VirtualNetwork",
     ports="10250",
 )
+
+
+DENY_LEGACY = (
+    Rule(
+        name="deny-tunnel-front",
+        priority=200,
+        access="Deny",
+        direction="Outbound",
+        ports="9000",
+    ),
+    Rule(
+        name="deny-aks-link",
+        priority=210,
+        access="Deny",
+        direction="Outbound",
+        protocol="Udp",
+        ports="1194",
+    ),
+)
+"""What the tunnels before konnectivity used."""
 
 
 def deny_range(source: str) -> tuple[Rule, ...]:

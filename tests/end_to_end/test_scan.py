@@ -43,23 +43,43 @@ def test_a_scan_counts_its_clusters(monitor: Monitor) -> None:
 
 
 def test_every_finding_can_be_acted_on(monitor: Monitor) -> None:
-    """A finding names rule, group, layer, pools and nodes, and has a complete command."""
+    """A finding names what decides, the layer, pools and nodes, and has complete commands."""
     found = monitor.findings()
     assert {one["cluster"]["name"] for one in found} == {
         name for name, outcomes in OUTCOMES.items() if "fail" in outcomes.values()
     }
     for one in found:
         evidence = one["evidence"]
-        assert evidence["rule"]["name"] in one["title"]
-        assert evidence["layer"].split()[-1] in {"inbound", "outbound"}
+        assert evidence["layer"].split()[-1] in {"inbound", "outbound", "route", "firewall"}
         assert evidence["pools"]
+        assert evidence["nodeCount"] >= len(evidence["nodes"]) > 0
         assert one["affects"] == ["logs", "exec", "port-forward", "webhooks"]
         commands = [shlex.split(command) for remedy in one["remediation"] for command in remedy["commands"]]
+        assert commands
+        for words in commands:
+            assert words[:2] == ["az", "network"]
+            assert {"--subscription", "--resource-group"} <= set(words)
+        if "nsg" not in evidence:
+            continue
+        assert evidence["rule"]["name"] in one["title"]
         create = next(words for words in commands if words[:5] == ["az", "network", "nsg", "rule", "create"])
         given = dict(zip(create[5::2], create[6::2], strict=False))
         assert int(given["--priority"]) < evidence["rule"]["priority"]
         assert given["--nsg-name"].lower() == evidence["nsg"].rsplit("/", 1)[-1].lower()
-        assert "10250" in create
+        assert str(evidence["port"]) in create
+
+
+def test_every_layer_is_in_the_sample(monitor: Monitor) -> None:
+    """Groups at both levels and in both directions, admin rules, routes, the firewall."""
+    layers = {one["evidence"]["layer"] for one in monitor.findings()}
+    assert layers >= {
+        "subnet inbound",
+        "subnet outbound",
+        "interface inbound",
+        "virtual network inbound",
+        "route",
+        "firewall",
+    }
 
 
 def test_one_finding_comes_with_its_history(monitor: Monitor) -> None:

@@ -1,5 +1,6 @@
 """The sample fleet and the generator: what they hold is what Azure returns, and hangs together."""
 
+import ipaddress
 import json
 import re
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from local.azure.actions import TYPES
 from local.azure.arm import ArmPath
 from local.azure.store import Store
 from local.fleets import build
-from local.fleets.scenarios import PLATFORM, SUBSCRIPTIONS, WORKLOADS, sample
+from local.fleets.scenarios import LOST, PLATFORM, SUBSCRIPTIONS, WORKLOADS, sample
+from packets.addresses import parse_prefixes
 from tests.simulator import ROOT, SAMPLE, RunningSimulator
 
 OUTCOMES = Path(__file__).parent / "sample_outcomes.json"
@@ -28,6 +30,7 @@ MODELS: dict[str, Any] = {
     "microsoft.compute/virtualmachinescalesets": compute.VirtualMachineScaleSet,
     "microsoft.compute/virtualmachinescalesets/virtualmachines": compute.VirtualMachineScaleSetVM,
     "microsoft.compute/virtualmachinescalesets/virtualmachines/networkinterfaces": network.NetworkInterface,
+    "microsoft.network/applicationsecuritygroups": network.ApplicationSecurityGroup,
     "microsoft.network/azurefirewalls": network.AzureFirewall,
     "microsoft.network/firewallpolicies": network.FirewallPolicy,
     "microsoft.network/firewallpolicies/rulecollectiongroups": network.FirewallPolicyRuleCollectionGroup,
@@ -98,6 +101,7 @@ async def test_every_resource_is_served(content: fleet.Fleet) -> None:
 
 REFERENCES = {
     "backendAddressPool",
+    "basePolicy",
     "firewallPolicy",
     "ipConfiguration",
     "natGateway",
@@ -159,9 +163,15 @@ def files(directory: Path) -> dict[str, str]:
 def test_the_readme_tells_of_every_cluster() -> None:
     """Its table is the list of scenarios."""
     readme = (ROOT / "local" / "fleets" / "README.md").read_text()
-    rows = re.findall(r"^\| `(aks-[^`]+)` \| (\w+) \| (.+) \| (\w+) \|$", readme, re.MULTILINE)
+    rows = re.findall(r"^\| `(aks-[^`]+)` \| (\w+) \| (.+) \| (\w+) \| (\w+) \|$", readme, re.MULTILINE)
     assert rows == [
-        (item.cluster.name, SUBSCRIPTIONS[item.cluster.subscription], item.shows, item.outcome)
+        (
+            item.cluster.name,
+            SUBSCRIPTIONS[item.cluster.subscription],
+            item.shows,
+            item.outcome,
+            item.egress,
+        )
         for item in sample()
     ]
 
@@ -184,6 +194,7 @@ def test_the_sample_has_every_kind_of_cluster(content: fleet.Fleet) -> None:
     assert {item["outboundType"] for item in networks} == {
         "loadBalancer",
         "managedNATGateway",
+        "none",
         "userDefinedRouting",
     }
     assert any("IPv6" in item["ipFamilies"] for item in networks)
@@ -194,7 +205,67 @@ def test_the_sample_has_every_kind_of_cluster(content: fleet.Fleet) -> None:
 
 def test_every_outcome_is_in_the_sample() -> None:
     """A check that always says the same is found out."""
-    assert {item.outcome for item in sample()} == {"pass", "fail", "unknown", "not_applicable"}
+    every = {"pass", "fail", "unknown", "not_applicable"}
+    assert {item.outcome for item in sample()} == every
+    assert {item.egress for item in sample()} == every
+
+
+def test_every_api_server_has_a_name(content: fleet.Fleet) -> None:
+    """Public ones in what their region's AzureCloud tag has, private ones inside their network."""
+    clusters = {
+        document["name"]: document
+        for identifier, document in content.resources.items()
+        if "/managedclusters/" in identifier
+    }
+    assert content.service_tags
+    tags = {
+        value["name"].lower(): [ipaddress.ip_network(one) for one in value["properties"]["addressPrefixes"]]
+        for value in content.service_tags["values"]
+    }
+    called = set()
+    for item in sample():
+        cluster = clusters[item.cluster.name]
+        for field in ("fqdn", "privateFQDN"):
+            if name := cluster["properties"].get(field):
+                called.add(name)
+        if item.cluster.name == LOST:
+            assert content.names[cluster["properties"]["fqdn"].lower()] == ()
+            continue
+        text, *others = content.names[cluster["properties"]["fqdn"].lower()]
+        assert not others
+        address = ipaddress.ip_address(text)
+        space = tags[f"azurecloud.{cluster['location']}"]
+        if item.cluster.private:
+            assert item.cluster.network
+            space = [ipaddress.ip_network(prefix) for prefix in item.cluster.network.prefixes]
+        assert any(address in prefix for prefix in space), item.cluster.name
+    assert {name.lower() for name in called} == set(content.names)
+
+
+def test_regional_tags_are_parts_of_the_whole(content: fleet.Fleet) -> None:
+    """As Azure publishes them; of both address families, in both spellings of a region."""
+    assert content.service_tags
+    tags = {
+        value["name"]: [ipaddress.ip_network(one) for one in value["properties"]["addressPrefixes"]]
+        for value in content.service_tags["values"]
+    }
+    regional = {name for name in tags if name.partition(".")[2].lower() in {"westeurope", "northeurope"}}
+    assert {"AzureCloud.westeurope", "Storage.WestEurope"} <= regional
+    for name in regional:
+        assert {prefix.version for prefix in tags[name]} == {4, 6}
+        whole = parse_prefixes(str(prefix) for prefix in tags[name.partition(".")[0]])
+        assert not parse_prefixes(str(prefix) for prefix in tags[name]) - whole, name
+
+
+def test_admin_rules_are_in_force_on_networks_of_the_fleet(content: fleet.Fleet) -> None:
+    """In the SDK's terms, of both kinds of access that are final."""
+    accesses = set()
+    for identifier, rules in content.admin_rules.items():
+        assert identifier.lower() in content.resources
+        for rule in rules:
+            assert not set(unmodelled(network.EffectiveSecurityAdminRule(rule)))
+            accesses.add(rule["properties"]["access"])
+    assert accesses == {"Deny", "AlwaysAllow"}
 
 
 def test_mixed_case_is_mixed(content: fleet.Fleet) -> None:
@@ -225,6 +296,9 @@ def test_a_fleet_of_any_size(tmp_path: Path) -> None:
     assert len(store.subscriptions()) == 3
     told = [item["nsg-kubelet-port"] for item in json.loads(outcomes.read_text()).values()]
     assert (len(told), told.count("fail"), told.count("pass")) == (40, 10, 30)
+    ways_out = [item["egress-tunnel-port"] for item in json.loads(outcomes.read_text()).values()]
+    assert ways_out == ["pass"] * 40
+    assert (len(made.names), bool(made.service_tags)) == (40, True)
     for identifier, document in made.resources.items():
         assert set(unmodelled(MODELS[ArmPath.parse(identifier).type.lower()](document))) <= {
             ".properties.allowPort25Out"
@@ -239,7 +313,7 @@ def test_the_same_seed_makes_the_same_fleet(tmp_path: Path) -> None:
     first = make(tmp_path / "one", *options)
     assert make(tmp_path / "two", *options) == first
     assert make(tmp_path / "two", *options, "--seed", "2") != first
-    assert len(files(tmp_path / "two")) == 1 + 5 * 6
+    assert len(files(tmp_path / "two")) == 3 + 5 * 6
 
 
 def test_a_directory_with_other_things_is_left_alone(
