@@ -1,6 +1,6 @@
 """Where the ends of the traffic stand: node pools, pods, the API server; and what names mean there."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Literal, Self
 
@@ -32,7 +32,7 @@ class Place(Struct, frozen=True):
     addresses: IntervalSet
     """The whole subnet."""
     assignable: IntervalSet
-    """Those addresses that a machine can have, now or later."""
+    """Those addresses that a machine of this place can have, now or later: not those that another's has."""
 
     @classmethod
     def of(cls, kind: Kind, name: str, subnet: Subnet, *, unlisted: bool = True) -> Self:
@@ -75,7 +75,7 @@ def node_places(snapshot: Snapshot) -> tuple[list[Place], list[Unknown]]:
                 unknown.append(Unknown(reason=placement.subnet.reason))
             else:
                 places.append(_of_nodes(pool, placement, placement.subnet))
-    return places, unknown
+    return [_apart(place, places) for place in places], unknown
 
 
 def pod_places(snapshot: Snapshot) -> tuple[list[Place], list[Unknown]]:
@@ -90,6 +90,14 @@ def pod_places(snapshot: Snapshot) -> tuple[list[Place], list[Unknown]]:
             there = pool.count != 0
             places.append(Place.of("pods", f"pods of node pool {pool.name}", pool.pod_subnet, unlisted=there))
     return places, unknown
+
+
+def _apart(place: Place, places: list[Place]) -> Place:
+    """A place without the addresses that nodes of other places in its subnet have."""
+    others = union(
+        own for other in places if other is not place and other.key == place.key for _, own in other.nodes
+    )
+    return structs.replace(place, assignable=place.assignable - others)
 
 
 def _of_nodes(pool: NodePool, placement: Placement, subnet: Subnet) -> Place:
@@ -108,7 +116,7 @@ class Names:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._tags, self._unread = _service_tags(snapshot.service_tags)
-        self._groups, self._perhaps = _groups(snapshot)
+        self._groups = _groups(snapshot)
         self._complete = not any(pool.missing for pool in snapshot.pools if not pool.stopped)
         self._of_subnet: dict[str, Tags] = {}
 
@@ -129,7 +137,6 @@ class Names:
         return structs.replace(
             tags,
             groups=self._groups if self._complete else {},
-            perhaps={**tags.perhaps, **(self._perhaps if self._complete else {})},
             unread=self._unread,
             only_groups=self._complete,
         )
@@ -149,11 +156,11 @@ def _addresses(prefixes: tuple[str, ...]) -> IntervalSet:
     return parse_prefixes(prefixes)
 
 
-def _groups(snapshot: Snapshot) -> tuple[dict[str, IntervalSet], dict[str, IntervalSet]]:
-    """The members of application security groups among this cluster's nodes, and those that may be.
+def _groups(snapshot: Snapshot) -> dict[str, IntervalSet]:
+    """The members of application security groups among this cluster's nodes.
 
-    An address that no node has now will be a member if every pool that puts nodes into its subnet puts
-    them into the group, and may be one if some of them do.
+    An address that no node has now counts as a member if every pool that puts nodes into its subnet puts
+    them into the group. Where pools differ nobody can say: a node that comes is judged when it is there.
     """
     members: dict[str, list[IntervalSet]] = {}
     taken: list[IntervalSet] = []
@@ -167,23 +174,17 @@ def _groups(snapshot: Snapshot) -> tuple[dict[str, IntervalSet], dict[str, Inter
             for group, addresses in node.members.items():
                 members.setdefault(group, []).append(parse_prefixes(addresses))
                 taken.append(members[group][-1])
-    perhaps: dict[str, list[IntervalSet]] = {}
     occupied = union(taken)
     for placements in by_subnet.values():
         prefixes = {
             prefix for one in placements if isinstance(one.subnet, Subnet) for prefix in one.subnet.prefixes
         }
         free = union(assignable(prefix) for prefix in prefixes) - occupied
-        for group in dict.fromkeys(group for one in placements for group in one.groups):
-            everywhere = all(group in one.groups for one in placements)
-            (members if everywhere else perhaps).setdefault(group, []).append(free)
-    return _united(members), _united(perhaps)
+        for group in frozenset.intersection(*(frozenset(one.groups) for one in placements)):
+            members.setdefault(group, []).append(free)
+    return {group: union(parts) for group, parts in members.items()}
 
 
 def _nodes(pool: NodePool) -> Iterator[Node]:
     for placement in pool.placements:
         yield from placement.nodes
-
-
-def _united(sets: Mapping[str, Iterable[IntervalSet]]) -> dict[str, IntervalSet]:
-    return {name: union(parts) for name, parts in sets.items()}

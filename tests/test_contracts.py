@@ -160,7 +160,9 @@ def test_the_middle_is_pure(path: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
     }
-    assert not called & {"datetime.now", "datetime.utcnow", "date.today", "open", "print", "input"}
+    # A command line may read the files that it is given.
+    reading = set() if path.parent.name == "commands" else {"open"}
+    assert not called & ({"datetime.now", "datetime.utcnow", "date.today", "print", "input"} | reading)
 
 
 def test_the_function_app_is_the_top() -> None:

@@ -52,7 +52,8 @@ def test_every_finding_can_be_acted_on(monitor: Monitor) -> None:
         evidence = one["evidence"]
         assert evidence["layer"].split()[-1] in {"inbound", "outbound", "route", "firewall"}
         assert evidence["pools"]
-        assert evidence["nodeCount"] >= len(evidence["nodes"]) > 0
+        assert evidence["nodeCount"] >= len(evidence["nodes"])
+        assert bool(evidence["nodes"]) == (one["severity"] == "critical")
         assert one["affects"] == ["logs", "exec", "port-forward", "webhooks"]
         commands = [shlex.split(command) for remedy in one["remediation"] for command in remedy["commands"]]
         assert commands
@@ -119,7 +120,9 @@ def test_filters_narrow_the_list(monitor: Monitor) -> None:
             lambda it: it["cluster"]["subscriptionId"].lower() == one["cluster"]["subscriptionId"].lower(),
         ),
         ({"severity": "warning"}, lambda it: it["severity"] == "warning"),
-        ({"check": "nsg-kubelet-port", "cause": 1}, lambda it: True),
+        ({"check": "nsg-kubelet-port", "cause": 1}, lambda it: it["check"] == "nsg-kubelet-port"),
+        ({"cause": 4}, lambda it: it["check"] == "egress-tunnel-port"),
+        ({"check": "egress-tunnel-port", "cause": 1}, lambda it: False),
         ({"cause": 2}, lambda it: False),
         ({"status": "resolved"}, lambda it: False),
         ({"status": "all"}, lambda it: True),
@@ -133,9 +136,12 @@ def test_filters_narrow_the_list(monitor: Monitor) -> None:
 
 
 def test_azure_was_read_sparingly_and_only_read(monitor: Monitor) -> None:
-    """Lists serve all clusters; nothing but GET was sent."""
+    """Lists serve all clusters; nothing but GET was sent, the one POST apart that only reads."""
     requests = monitor.azure.requests()
-    assert {request["method"] for request in requests} == {"GET"}
+    posts = [request["path"] for request in requests if request["method"] != "GET"]
+    assert {request["method"] for request in requests} == {"GET", "POST"}
+    assert {path.rpartition("/")[2] for path in posts} == {"listNetworkManagerEffectiveSecurityAdminRules"}
+    assert len(posts) == len({path.lower() for path in posts})
     lists = Counter(
         (request["action"], request["subscription"])
         for request in requests

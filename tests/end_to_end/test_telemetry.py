@@ -120,6 +120,7 @@ def test_a_scan_is_one_trace(tmp_path: Path, collector: Collector) -> None:
     assert outcomes == {
         frozenset({check, ("outcome", "fail")}): 1,
         frozenset({check, ("outcome", "pass")}): 1,
+        frozenset({("check", "egress-tunnel-port"), ("outcome", "pass")}): 2,
     }
     requests = collector.counts["tunnelwatch.azure.requests"]
     assert {dict(labels)["status"] for labels in requests} == {"200"}
