@@ -847,9 +847,9 @@ GROUPS: list[tuple[str, Snapshot, list[Told], list[str], Severity | None]] = [
         Severity.WARNING,
     ),
     (
-        "one of two pools in the subnet will join it",
+        "one of two pools in the subnet will join it: a node is judged when it is there",
         beside("web", ""),
-        [("unknown", "unknown_security_group")],
+        [],
         [],
         None,
     ),
