@@ -107,8 +107,10 @@ class Cluster(Struct, frozen=True, kw_only=True):
 
     @property
     def isolated(self) -> bool:
-        """Whether the cluster is cut off from the outside on purpose
-        (https://learn.microsoft.com/azure/aks/egress-outboundtype)."""
+        """Whether the cluster is cut off from the outside on purpose.
+
+        See https://learn.microsoft.com/azure/aks/egress-outboundtype.
+        """
         return self.outbound_type.lower() in {"none", "block"}
 
     @property

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
-from packets.documents.routes import read_route_table
 
 from facts.filters import NetworkSecurityGroup, RouteTable
 from facts.resource_id import ResourceId
@@ -18,6 +17,7 @@ from packets.documents.firewall import (
     read_policy,
 )
 from packets.documents.nsg import read_nsg
+from packets.documents.routes import read_route_table
 from pipeline.clients import SubscriptionClients
 from pipeline.collect.documents import (
     Interface,

@@ -367,6 +367,8 @@ async def test_the_app_opens_its_tables_with_these_settings() -> None:
         "AzureWebJobsStorage__tableServiceUri": endpoint,
         "SCAN_SCHEDULE": "",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "",
+        "TUNNEL": "",
+        "DNS_SERVER": "",
     }
     clients = Clients(settings.load(text))
     try:
