@@ -120,7 +120,7 @@ class _Maker:
     @property
     def _max_pods(self) -> int:
         if self.cluster.plugin == "azure":
-            return self._pod_addresses or 110
+            return self._pod_addresses or 250
         return {"kubenet": 110, "overlay": 250}[self.cluster.plugin]
 
     def _public_ips(self) -> list[tuple[str, str, str]]:
@@ -234,7 +234,7 @@ class _Maker:
                 "mode": "Auto" if cluster.automatic else "Manual",
                 "defaultNodePools": "Auto",
             },
-            "bootstrapProfile": {"artifactSource": "Direct"},
+            "bootstrapProfile": self._bootstrap(),
         }
         if cluster.private:
             properties["privateFQDN"] = private_name(cluster)
@@ -264,6 +264,16 @@ class _Maker:
                 "tenantId": TENANT,
             },
             "properties": properties,
+        }
+
+    def _bootstrap(self) -> Json:
+        """Where nodes get their images from: a cluster without a way out has a registry of its own."""
+        if self.cluster.outbound != "none":
+            return {"artifactSource": "Direct"}
+        return {
+            "artifactSource": "Cache",
+            "containerRegistryId": f"{self.nodes_scope}/providers/Microsoft.ContainerRegistry"
+            f"/registries/bootstrap{self.number}",
         }
 
     @property
@@ -534,7 +544,7 @@ class _Maker:
             "aks-managed-creationSource": f"vmssclient-{self._vm_name(pool)}",
             "aks-managed-enable-imds-restriction": "false",
             "aks-managed-kubeletIdentityClientID": guid(self.id + "/kubelet/client"),
-            "aks-managed-networkisolated-outbound-type": "",
+            "aks-managed-networkisolated-outbound-type": "none" if self.cluster.outbound == "none" else "",
             "aks-managed-orchestrator": f"Kubernetes:{KUBERNETES}",
             "aks-managed-poolName": pool.name,
             "aks-managed-resourceNameSuffix": self.number,

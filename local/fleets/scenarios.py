@@ -267,7 +267,7 @@ def _healthy() -> list[Scenario]:
                 network=byo(
                     "market-neu",
                     63,
-                    prefix="20.64.16.0/22",
+                    prefix="40.113.16.0/22",
                     rules=(
                         Rule(
                             name="allow-kubelet-from-cloud",
@@ -281,7 +281,7 @@ def _healthy() -> list[Scenario]:
                 pools=NODES,
             ),
             "10250 allowed from the tag AzureCloud.northeurope, the rest denied; the nodes have addresses of "
-            "that tag's public space (20.64.16.0/22)",
+            "that tag's public space (40.113.16.0/22)",
             "pass",
         ),
         Scenario(
@@ -603,19 +603,28 @@ def _way_out() -> list[Scenario]:
                     rules=(
                         *WEB_RULES,
                         Rule(
+                            name="allow-inside",
+                            priority=100,
+                            direction="Outbound",
+                            protocol="*",
+                            source="VirtualNetwork",
+                            destination="VirtualNetwork",
+                        ),
+                        Rule(
                             name="deny-outbound",
                             priority=4000,
                             access="Deny",
                             direction="Outbound",
                             protocol="*",
-                            destination="Internet",
                         ),
                     ),
+                    further=(Subnet(name="endpoints", prefixes=("10.74.250.0/28",)),),
                 ),
                 pools=NODES,
                 outbound="none",
+                endpoint_subnet="endpoints",
             ),
-            "network isolated on purpose: outbound type none, and the Internet denied",
+            "network isolated on purpose: private, outbound type none, denied whatever leaves the network",
             "pass",
             "not_applicable",
         ),
@@ -626,6 +635,7 @@ def _way_out() -> list[Scenario]:
                 network=byo(
                     "branch-weu",
                     75,
+                    further=(Subnet(name="appliance", prefixes=("10.75.200.0/28",)),),
                     routes=(Route(name="default-to-appliance", prefix="0.0.0.0/0", address="10.75.200.4"),),
                 ),
                 pools=NODES,

@@ -99,31 +99,24 @@ async def test_every_resource_is_served(content: fleet.Fleet) -> None:
     assert [found.rpartition("/")[2] for found in statuses[403]] == ["nsg-audit-weu-nodes"]
 
 
-REFERENCES = {
-    "backendAddressPool",
-    "basePolicy",
-    "firewallPolicy",
-    "ipConfiguration",
-    "natGateway",
-    "networkSecurityGroup",
-    "publicIPAddress",
-    "remoteVirtualNetwork",
-    "routeTable",
-    "subnet",
-    "virtualMachine",
-}
+ELSEWHERE = re.compile(
+    r"/providers/microsoft\.(managedidentity|containerregistry|compute/galleries|containerservice"
+    r"/managedclusters/[^/]+/privatelinkresources)/",
+    re.IGNORECASE,
+)
+"""What the simulator does not serve, so that a fleet does not hold it."""
 
 
 def references(value: Any) -> Iterator[str]:
-    """Every id by which one document names another."""
+    """Every id by which one document names another, in whatever property it stands."""
     if isinstance(value, dict):
-        for name, item in value.items():
-            if name in REFERENCES and isinstance(item, dict) and "id" in item:
-                yield item["id"]
+        for item in value.values():
             yield from references(item)
     elif isinstance(value, list):
         for item in value:
             yield from references(item)
+    elif isinstance(value, str) and "/providers/" in value.lower() and not ELSEWHERE.search(f"{value}/"):
+        yield value
 
 
 def test_nothing_points_nowhere(content: fleet.Fleet) -> None:
@@ -267,6 +260,122 @@ def test_admin_rules_are_in_force_on_networks_of_the_fleet(content: fleet.Fleet)
             assert not set(unmodelled(network.EffectiveSecurityAdminRule(rule)))
             accesses.add(rule["properties"]["access"])
     assert accesses == {"Deny", "AlwaysAllow"}
+
+
+def of_type(content: fleet.Fleet, kind: str, name: str = "") -> list[Any]:
+    """The documents of a type whose id holds a name."""
+    return [
+        document
+        for identifier, document in content.resources.items()
+        if ArmPath.parse(identifier).type.lower() == kind.lower() and name in identifier
+    ]
+
+
+def test_peerings_have_two_ends(content: fleet.Fleet) -> None:
+    """Each hub and spoke name each other, with the space that the other one has."""
+    networks = {
+        document["id"].lower(): document["properties"]
+        for document in of_type(content, "Microsoft.Network/virtualNetworks")
+    }
+    ends = {}
+    for identifier, network_properties in networks.items():
+        for peering in network_properties["virtualNetworkPeerings"]:
+            remote = peering["properties"]["remoteVirtualNetwork"]["id"].lower()
+            space = peering["properties"]["remoteVirtualNetworkAddressSpace"]
+            assert space == networks[remote]["addressSpace"]
+            ends[identifier, remote] = peering["name"]
+    assert len(ends) == 4
+    assert {(remote, identifier) for identifier, remote in ends} == set(ends)
+
+
+def test_the_firewall_serves_one_of_its_two_spokes(content: fleet.Fleet) -> None:
+    """Both are routed to it; its rules name the nodes of the first alone, and its parent's not TCP 443."""
+    [firewall] = of_type(content, "Microsoft.Network/azureFirewalls")
+    [address] = [one["properties"]["privateIPAddress"] for one in firewall["properties"]["ipConfigurations"]]
+    routed = {
+        table["name"]
+        for table in of_type(content, "Microsoft.Network/routeTables")
+        for route in table["properties"]["routes"]
+        if (route["properties"]["addressPrefix"], route["properties"].get("nextHopIpAddress"))
+        == ("0.0.0.0/0", address)
+    }
+    assert routed == {"rt-aks-secure-weu", "rt-aks-tenant-weu"}
+    [group] = of_type(content, "Microsoft.Network/ipGroups")
+    assert group["properties"]["ipAddresses"] == ["10.47.0.0/20"]
+    policies = {
+        policy["name"]: policy["properties"]
+        for policy in of_type(content, "Microsoft.Network/firewallPolicies")
+    }
+    [base] = [one["basePolicy"]["id"] for one in policies.values() if "basePolicy" in one]
+    assert set(policies) == {"afwp-hub-weu", base.rpartition("/")[2]}
+    rules = [
+        rule
+        for one in of_type(content, "Microsoft.Network/firewallPolicies/ruleCollectionGroups", base.lower())
+        for collection in one["properties"]["ruleCollections"]
+        for rule in collection["rules"]
+    ]
+    assert {port for rule in rules for port in rule["destinationPorts"]} == {"445", "123"}
+
+
+def test_no_firewall_stands_at_the_other_appliance(content: fleet.Fleet) -> None:
+    """It has an address of a subnet, which is none of an Azure Firewall."""
+    [table] = of_type(content, "Microsoft.Network/routeTables", "branch")
+    [hop] = [route["properties"]["nextHopIpAddress"] for route in table["properties"]["routes"]]
+    [network_document] = of_type(content, "Microsoft.Network/virtualNetworks", "branch")
+    [home] = [
+        subnet["name"]
+        for subnet in network_document["properties"]["subnets"]
+        if ipaddress.ip_address(hop) in ipaddress.ip_network(subnet["properties"]["addressPrefix"])
+    ]
+    assert home == "appliance"
+    firewalls = of_type(content, "Microsoft.Network/azureFirewalls")
+    assert hop not in json.dumps(firewalls)
+
+
+def test_the_black_hole_takes_the_api_server(content: fleet.Fleet) -> None:
+    """A route without a next hop, for a prefix in which its address lies."""
+    [table] = of_type(content, "Microsoft.Network/routeTables", "archive")
+    [route] = [one["properties"] for one in table["properties"]["routes"]]
+    assert (route["nextHopType"], "nextHopIpAddress" in route) == ("None", False)
+    [(_, answer)] = [one for one in content.names.items() if one[0].startswith("aks-archive-")]
+    assert not isinstance(answer, str)
+    assert ipaddress.ip_address(answer[0]) in ipaddress.ip_network(route["addressPrefix"])
+
+
+def test_a_group_is_joined_by_one_pool(content: fleet.Fleet) -> None:
+    """Pool, scale set, model of the instances and interfaces say the same."""
+    [group] = of_type(content, "Microsoft.Network/applicationSecurityGroups")
+    [cluster] = of_type(content, "Microsoft.ContainerService/managedClusters", "checkout")
+    joined = {
+        pool["name"]: pool["networkProfile"].get("applicationSecurityGroups", [])
+        for pool in cluster["properties"]["agentPoolProfiles"]
+    }
+    assert list(joined.values()) == [[], [group["id"]]]
+    [member] = [name for name, groups in joined.items() if groups]
+    mentions = [
+        (identifier, json.dumps(document).count(json.dumps({"id": group["id"]})))
+        for identifier, document in content.resources.items()
+        if "mc_rg-checkout" in identifier and "/virtualmachinescalesets/" in identifier
+    ]
+    assert len(mentions) == 14  # two scale sets, six instances, six interfaces
+    assert all(count == (f"aks-{member}-" in identifier) for identifier, count in mentions)
+
+
+def test_tags_decide_where_they_are_published(content: fleet.Fleet) -> None:
+    """The nodes of one cluster lie in the tag that its rule names; the tag of another is in no list."""
+    assert content.service_tags
+    tags = {tag["name"]: tag["properties"]["addressPrefixes"] for tag in content.service_tags["values"]}
+    sources = {}
+    for name in ("market", "partners"):
+        [group] = of_type(content, "Microsoft.Network/networkSecurityGroups", f"nsg-{name}-neu")
+        sources[name] = group["properties"]["securityRules"][0]["properties"]["sourceAddressPrefix"]
+    assert sources["partners"] not in tags
+    [network_document] = of_type(content, "Microsoft.Network/virtualNetworks", "vnet-market-neu")
+    space = parse_prefixes(network_document["properties"]["addressSpace"]["addressPrefixes"])
+    assert not space - parse_prefixes(tags[sources["market"]])
+    servers = [address for answer in content.names.values() for address in answer]
+    assert not space & parse_prefixes(servers)
+    assert len(servers) == len(set(servers)) == len(sample()) - 1
 
 
 def test_mixed_case_is_mixed(content: fleet.Fleet) -> None:
