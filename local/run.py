@@ -220,17 +220,20 @@ def _show(console: Console, url: str, scan: dict[str, Any]) -> None:
                 f"[bold]{escape(one['title'])}[/]{mend}",
             )
         console.print(table)
-    unknown = [one for one in clusters if any(check["reasons"] for check in one["checks"])]
-    unknown = [one for one in unknown if one["outcome"] != "not_applicable"]
-    if unknown:
+    untold = [
+        (one["cluster"]["name"], check["check"], reason["message"])
+        for one in clusters
+        for check in one["checks"]
+        if check["outcome"] != "not_applicable"
+        for reason in check["reasons"]
+    ]
+    if untold:
         table = Table(title="What could not be told", title_justify="left")
         table.add_column("Cluster")
         table.add_column("Check")
         table.add_column("Why", ratio=1)
-        for one in unknown:
-            for check in one["checks"]:
-                for reason in check["reasons"]:
-                    table.add_row(escape(one["cluster"]["name"]), check["check"], escape(reason["message"]))
+        for row in untold:
+            table.add_row(*(escape(text) for text in row))
         console.print(table)
 
 
