@@ -129,15 +129,21 @@ class Names:
     def _of(self, subnet: Subnet) -> Tags:
         network = subnet.network
         routes = subnet.routes.routes if isinstance(subnet.routes, RouteTable) else ()
+        routed = [route.prefix for route in routes]
+        unread = None
+        if isinstance(subnet.routes, Missing):
+            # A table that could not be read may hold any prefix, as one with a default route does.
+            routed, unread = ["0.0.0.0/0", "::/0"], _doubt(subnet.routes)
         tags = Tags.of_network(
             (*network.prefixes, *network.peered_prefixes, *subnet.prefixes),
             self._tags,
-            routed=(route.prefix for route in routes),
+            routed=routed,
         )
         return structs.replace(
             tags,
             groups=self._groups if self._complete else {},
             unread=self._unread,
+            routes_unread=unread,
             only_groups=self._complete,
         )
 
@@ -146,8 +152,12 @@ def _service_tags(
     read: Mapping[str, tuple[str, ...]] | Missing,
 ) -> tuple[dict[str, IntervalSet], Doubt | None]:
     if isinstance(read, Missing):
-        return {}, Doubt(read.reason.code, read.reason.message.rstrip("."))
+        return {}, _doubt(read)
     return {name.lower(): _addresses(prefixes) for name, prefixes in read.items()}, None
+
+
+def _doubt(missing: Missing) -> Doubt:
+    return Doubt(missing.reason.code, missing.reason.message.rstrip("."))
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,7 @@
 """Commands that mend what security rules deny: complete, and quoted for a POSIX shell."""
 
 import shlex
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -39,6 +40,14 @@ def security_remedies(wish: Wish, block: Block, blocks: list[Block]) -> tuple[Re
     if isinstance(group, AdminRules):
         return _admin(wish, block)
     allow = _allow(wish, block.layer, group, [one for one in blocks if one.layer is block.layer])
+    own = resource_id.parse(group.id).resource_group
+    managed = own.lower() == wish.cluster.node_resource_group.lower() and "interface" in block.levels
+    if managed:
+        caution = (
+            "AKS manages this group and may undo the change; "
+            "to keep a restriction, put it into a security group on the subnet instead."
+        )
+        allow = Remediation(summary=f"{allow.summary} {caution}", commands=allow.commands, docs=_MANAGED)
     if block.rule.default:
         return (allow,)
     remove = Remediation(
@@ -46,19 +55,7 @@ def security_remedies(wish: Wish, block: Block, blocks: list[Block]) -> tuple[Re
         commands=(az("network nsg rule delete", *_group(group), "--name", block.rule.name),),
         docs=wish.docs,
     )
-    own = resource_id.parse(group.id).resource_group
-    managed = own.lower() == wish.cluster.node_resource_group.lower()
-    if not managed or "interface" not in block.levels:
-        return (allow, remove)
-    caution = Remediation(
-        summary=(
-            f"{allow.summary} AKS manages this group and may undo the change; "
-            "to keep a restriction, put it into a security group on the subnet instead."
-        ),
-        commands=allow.commands,
-        docs=_MANAGED,
-    )
-    return (remove, caution)
+    return (remove, allow) if managed else (allow, remove)
 
 
 def az(command: str, *arguments: str) -> str:
@@ -263,9 +260,7 @@ def _policy_rule(
         *("--resource-group", policy.resource_group),
         *("--policy-name", policy.name),
     )
-    name = wish.rule_name
-    while name.lower() in {one.lower() for one in firewall.groups}:
-        name += "1"
+    name = _unused(wish.rule_name, firewall.groups)
     protocols = ("--protocols", "Https=443") if by_name else ("--ip-protocols", wish.traffic.protocol.upper())
     ports = () if by_name else ("--destination-ports", str(wish.traffic.port))
     return (
@@ -305,6 +300,7 @@ def _classic_rule(
     parts = resource_id.parse(firewall.id)
     kind = "application" if by_name else "network"
     protocols = "https=443" if by_name else wish.traffic.protocol.upper()
+    collection = _unused(wish.rule_name, (one.collection for one in firewall.rules if one.kind == kind))
     ports = () if by_name else ("--destination-ports", str(wish.traffic.port))
     return (
         az(
@@ -312,7 +308,7 @@ def _classic_rule(
             *("--subscription", parts.subscription_id),
             *("--resource-group", parts.resource_group),
             *("--firewall-name", firewall.name),
-            *("--collection-name", wish.rule_name),
+            *("--collection-name", collection),
             *("--priority", str(priority)),
             *("--action", "Allow"),
             *("--name", "api-server"),
@@ -322,3 +318,11 @@ def _classic_rule(
             *ports,
         ),
     )
+
+
+def _unused(name: str, taken: Iterable[str]) -> str:
+    """A name that nothing has yet."""
+    known = {one.lower() for one in taken}
+    while name.lower() in known:
+        name += "1"
+    return name

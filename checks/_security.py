@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from checks import _written
 from checks._places import Names, Place
 from facts import resource_id
 from facts.filters import AdminRules, Direction, Missing, NetworkSecurityGroup, SecurityRule
@@ -105,7 +106,7 @@ class Block(Struct):
             "protocol": traffic.protocol.upper(),
             "port": traffic.port,
             "layer": self.where,
-            "rule": as_written(self.rule),
+            "rule": _written.security_rule(self.rule),
             "pools": sorted(self.pools),
             "nodes": nodes[:LISTED],
             "nodeCount": len(nodes),
@@ -249,20 +250,29 @@ class _Exempt:
                 yield decision, of, common
 
 
+class _Hanging(Struct):
+    """What hangs on a rule that nobody can resolve."""
+
+    decision: Decision[SecurityRule | None]
+    layer: Layer
+    places: dict[str, None] = {}
+    packets: list[Box] = []
+
+
 class _Doubts:
     """The rules of one direction that may decide something, and nobody knows."""
 
     def __init__(self, traffic: Traffic, direction: Direction) -> None:
         self._traffic = traffic
         self._direction = direction
-        self._found: dict[tuple[str, str], tuple[Decision[SecurityRule | None], Layer, dict[str, None]]] = {}
+        self._found: dict[tuple[str, str], _Hanging] = {}
 
     def add(
         self,
         place: Place,
         layer: Layer,
         decision: Decision[SecurityRule | None],
-        packets: Iterable[Box],
+        packets: Sequence[Box],
     ) -> None:
         """Take down a doubt about a rule of a layer, unless no machine can have the addresses it is about."""
         others = self._traffic.ends(self._direction)[1]
@@ -270,12 +280,14 @@ class _Doubts:
         if decision.rule is not None and any(not (box & usable).empty for box in packets):
             of = layer.filter.network_id if isinstance(layer.filter, AdminRules) else layer.filter.id
             key = (resource_id.key(decision.rule.id), resource_id.key(of))
-            self._found.setdefault(key, (decision, layer, {}))[2][place.words] = None
+            found = self._found.setdefault(key, _Hanging(decision, layer))
+            found.places[place.words] = None
+            found.packets += packets
 
     def reasons(self) -> Iterator[Reason]:
         """One reason for each rule and filter, whatever other filters hang on it."""
-        for decision, layer, places in self._found.values():
-            yield _reason(self._traffic, layer, decision, places)
+        for hanging in self._found.values():
+            yield _reason(self._traffic, hanging)
 
 
 def _outside(packets: Sequence[Box], taken: Iterable[Box]) -> Sequence[Box]:
@@ -340,36 +352,17 @@ def _add(block: Block, packets: Iterable[Box], source: Place, destination: Place
             block.now = True
 
 
-def as_written(rule: SecurityRule) -> dict[str, Any]:
-    """The rule in ARM's own words."""
-    written = {
-        "name": rule.name,
-        "priority": rule.priority,
-        "direction": rule.direction,
-        "access": rule.access,
-        "protocol": rule.protocol,
-        "sourceAddressPrefixes": rule.sources,
-        "sourceApplicationSecurityGroups": rule.source_groups,
-        "sourcePortRanges": rule.source_ports,
-        "destinationAddressPrefixes": rule.destinations,
-        "destinationApplicationSecurityGroups": rule.destination_groups,
-        "destinationPortRanges": rule.destination_ports,
-    }
-    return {name: value for name, value in written.items() if value != ()}
-
-
-def _reason(
-    traffic: Traffic, layer: Layer, decision: Decision[SecurityRule | None], places: Iterable[str]
-) -> Reason:
-    rule = decision.rule
-    doubt = decision.doubt or Doubt("unknown_rule_value", "its effect is not known")
+def _reason(traffic: Traffic, hanging: _Hanging) -> Reason:
+    rule, layer = hanging.decision.rule, hanging.layer
+    doubt = hanging.decision.doubt or Doubt("unknown_rule_value", "its effect is not known")
+    sources = to_prefixes(union(box.sources for box in hanging.packets))
+    destinations = to_prefixes(union(box.destinations for box in hanging.packets))
     return Reason(
         code=doubt.code,
         message=(
             f'Rule "{rule.name if rule else ""}" (priority {rule.priority if rule else 0}) of {layer.words} '
-            f"decides {layer.direction.lower()} {traffic.words} from "
-            f"{', '.join(to_prefixes(decision.sources))} to {', '.join(to_prefixes(decision.destinations))} "
-            f"({', '.join(places)}), but {doubt.why}."
+            f"decides {layer.direction.lower()} {traffic.words} from {', '.join(sources)} to "
+            f"{', '.join(destinations)} ({', '.join(hanging.places)}), but {doubt.why}."
         ),
         resource=rule.id if rule else None,
     )

@@ -35,6 +35,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct, structs
 
+from checks import _written
 from checks._places import Names, Place, node_places
 from checks._remedies import Wish, az, firewall_remedies, security_remedies
 from checks._security import LISTED, Block, Traffic, judge
@@ -191,21 +192,21 @@ class _Way:
             yield self._security_fault(block, judged.blocks)
         yield from judged.unknown
         for place in self.traffic.sources:
-            for family in (IPV4, IPV6):
-                wanted = self.target.addresses & family
-                if place.addresses & family and wanted:
-                    self._route(place, wanted)
-        if self.traffic.sources and not any(
-            place.addresses & family and self.target.addresses & family
-            for place in self.traffic.sources
-            for family in (IPV4, IPV6)
-        ):
-            self._doubt(
-                "no_data",
-                f"The API server {self.api_server.fqdn} has no address of a family that the nodes have "
-                f"({', '.join(to_prefixes(self.target.addresses))}).",
-                self.snapshot.cluster.ref.id,
-            )
+            common = [
+                family
+                for family in (IPV4, IPV6)
+                if place.addresses & family and self.target.addresses & family
+            ]
+            for family in common:
+                self._route(place, self.target.addresses & family)
+            if not common:
+                has = ", ".join(to_prefixes(self.target.addresses)) or "none at all"
+                self._doubt(
+                    "no_data",
+                    f"The API server {self.api_server.fqdn} has no address of a family that subnet "
+                    f'"{_name(place.subnet)}" ({place.words}) has ({has}).',
+                    place.subnet.id,
+                )
         for route, obstacle in self._routes.values():
             yield self._route_fault(route, obstacle)
         for firewall, rule, obstacle in self._firewalls.values():
@@ -390,7 +391,7 @@ class _Way:
             resource=route.id if route and own else place.subnet.id,
             severity=None if obstacle.now else Severity.WARNING,
             evidence=self._evidence(obstacle)
-            | {"layer": "route", "route": structs.asdict(route) if route else None},
+            | {"layer": "route", "route": _written.route(route) if route else None},
             remediation=_route_remedies(route if own else None, union(obstacle.destinations)),
         )
 
@@ -418,7 +419,7 @@ class _Way:
                 "layer": "firewall",
                 "firewall": firewall.id,
                 "policy": firewall.policy or None,
-                "rule": structs.asdict(rule) if rule else None,
+                "rule": _written.firewall_rule(rule) if rule else None,
             },
             remediation=firewall_remedies(
                 self.wish, firewall, rule, sources=obstacle.prefixes, fqdn=self.api_server.fqdn

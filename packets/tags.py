@@ -71,6 +71,8 @@ class Tags(Struct, frozen=True):
     """What may belong to a tag or group besides, under the same name."""
     unread: Doubt | None = None
     """Why service tags that are not here could not be looked up."""
+    routes_unread: Doubt | None = None
+    """Why the routes that may widen VirtualNetwork could not be looked up."""
     only_groups: bool = False
     """Whether `groups` has all members that matter, so that a group which is not there has none."""
 
@@ -131,7 +133,7 @@ class Tags(Struct, frozen=True):
                 surely.append(self.addresses[name])
                 if more := self.perhaps.get(name):
                     perhaps.append(more)
-                    doubts.append(Doubt("unknown_service_tag", f"{_quoted('service tag', text)}{_BEYOND}"))
+                    doubts.append(self._beyond(text))
                 continue
             try:
                 surely.append(parse_prefix(text))
@@ -159,6 +161,12 @@ class Tags(Struct, frozen=True):
         elif not self.only_groups:
             perhaps.append(EVERY_ADDRESS)
             doubts.append(Doubt("unknown_security_group", words))
+
+    def _beyond(self, text: str) -> Doubt:
+        why = f"{_quoted('service tag', text)}{_BEYOND}"
+        if self.routes_unread is not None:
+            return Doubt(self.routes_unread.code, f"{why} ({self.routes_unread.why})")
+        return Doubt("unknown_service_tag", why)
 
     def _unknown(self, text: str) -> Doubt:
         if text.startswith("/"):

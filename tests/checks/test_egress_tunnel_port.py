@@ -1,8 +1,11 @@
 """`egress-tunnel-port`: snapshots and what is said of them, and that what it recommends helps."""
 
+import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -276,6 +279,15 @@ GUARDED: list[tuple[str, Snapshot, list[Told]]] = [
         [],
     ),
     ("no family in common", cluster(api=api_server("2603:1020::4")), [("unknown", "no_data")]),
+    (
+        "no family in common with one of two pools",
+        snapshot(
+            pool("a", subnet("a", DUAL), DUAL_NODES),
+            pool("b", subnet("b", B), OTHER_NODES),
+            api=api_server("2603:1020::4"),
+        ),
+        [("unknown", "no_data")],
+    ),
 ]
 
 
@@ -304,6 +316,14 @@ def test_a_rule_that_denies_is_told_with_what_it_breaks() -> None:
     assert found.evidence["pools"] == ["np"]
     assert found.evidence["nodes"] == ["aks-np-0", "aks-np-1"]
     assert found.evidence["tunnel"] == "konnectivity"
+
+
+def test_nodes_without_an_address_of_the_api_servers_family_are_named() -> None:
+    """Only the pool that cannot be judged is in the sentence."""
+    pools = (pool("a", subnet("a", DUAL), DUAL_NODES), pool("b", subnet("b", B), OTHER_NODES))
+    message = unknown(snapshot(*pools, api=api_server("2603:1020::4"))).reason.message
+    assert "node pool b" in message
+    assert "node pool a" not in message
 
 
 # --- routes --------------------------------------------------------------------------------------
@@ -474,6 +494,7 @@ def test_the_subject_is_the_same_in_any_case() -> None:
 # --- firewalls -----------------------------------------------------------------------------------
 
 GROUP = network_id("ipGroups", "nodes")
+HELD: dict[str, Any] = {"ip_groups": {GROUP: A}}
 BY_NAME = firewall_rule("api", "application")
 INSPECT = firewall_rule("inspect", "application", terminates_tls=True)
 NO = firewall_rule("no", action="Deny")
@@ -598,6 +619,48 @@ def test_tls_inspection_is_told_as_what_it_is() -> None:
     assert "ALPN" in found.detail
 
 
+def camel(names: Iterable[str]) -> bool:
+    """Whether names are written as Azure's JSON writes them."""
+    return all(re.fullmatch("[a-z][A-Za-z0-9]*", name) for name in names)
+
+
+def test_evidence_is_in_the_words_of_azures_documents() -> None:
+    """Fields have ARM's names, those that are empty are left out, and all of it is JSON."""
+    found = fault(through(firewall_rule("no", action="Deny", destinations="20.0.0.0/8"), BY_NAME)).evidence
+    assert found["rule"] == {
+        "name": "no",
+        "ruleCollection": "collection",
+        "ruleCollectionGroup": "group",
+        "firewallPolicy": network_id("firewallPolicies", "policy"),
+        "priority": 200,
+        "action": "Deny",
+        "ruleType": "NetworkRule",
+        "ipProtocols": ("TCP",),
+        "sourceAddresses": ("*",),
+        "destinationAddresses": ("20.0.0.0/8",),
+        "destinationPorts": ("443",),
+    }
+    inspect = fault(
+        through(structs.replace(INSPECT, source_groups=(GROUP,), fqdn_tags=("T",)), **HELD)
+    ).evidence
+    assert inspect["rule"]["targetFqdns"] == (FQDN,)
+    assert inspect["rule"]["protocols"] == ("Https:443",)
+    assert inspect["rule"]["terminateTLS"] is True
+    assert inspect["rule"]["sourceIpGroups"] == (GROUP,)
+    assert inspect["rule"]["fqdnTags"] == ("T",)
+    dropped = fault(cluster(place(routes=HOLE))).evidence
+    assert dropped["route"] == {
+        "name": "hole",
+        "addressPrefix": "20.0.0.0/8",
+        "nextHopType": "None",
+    }
+    for evidence in (found, inspect, dropped):
+        assert camel(evidence)
+        assert camel(evidence.get("rule", ()))
+        assert json.loads(msgspec.json.encode(evidence))
+    assert fault(through()).evidence["rule"] is None
+
+
 # --- what it recommends --------------------------------------------------------------------------
 
 MENDED: list[tuple[str, Snapshot, list[list[str]]]] = [
@@ -653,6 +716,24 @@ MENDED: list[tuple[str, Snapshot, list[list[str]]]] = [
     ("a parent's network rule", through(ABOVE, BY_NAME), [[]]),
     ("a firewall without a number left", through(NO, groups={"group": 100}), [[]]),
     ("a classic firewall's default deny", through(policy=""), [["firewall application-rule create"]]),
+    (
+        "a classic firewall whose collections have the name already",
+        through(
+            firewall_rule("www", "application", policy="", collection="allowtunnel", fqdns="*.example.com"),
+            policy="",
+        ),
+        [["firewall application-rule create"]],
+    ),
+    (
+        "a policy whose groups have the name already",
+        through(groups={"allowTunnel": 300}),
+        [
+            [
+                "firewall policy rule-collection-group create",
+                "firewall policy rule-collection-group collection add-filter-collection",
+            ]
+        ],
+    ),
     (
         "a classic firewall's rule",
         through(firewall_rule("no", action="Deny", policy=""), policy=""),

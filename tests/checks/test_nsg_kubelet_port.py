@@ -456,6 +456,28 @@ def test_a_doubt_names_the_rule_and_the_pool() -> None:
         assert words in statement.reason.message
 
 
+def test_a_doubt_names_all_that_hangs_on_it() -> None:
+    """A rule in doubt that guards two subnets, in two address families, is one reason about all of them."""
+    both = nsg("both", rule("deny-sql", 150, sources="Sql"))
+    what = snapshot(
+        pool("a", subnet("a", f"{A} fd00:10::/64", both), "10.240.1.4,fd00:10::4"),
+        pool("b", subnet("b", B, both), OTHER_NODES),
+    )
+    [statement] = said(what)
+    assert isinstance(statement, Unknown)
+    to = statement.reason.message.partition(" to ")[2]
+    for words in (A, B, "fd00:10::/64", "node pool a", "node pool b"):
+        assert words in to
+
+
+def test_a_doubt_leaves_out_what_an_admin_rule_settles() -> None:
+    """Packets that no group sees are not among those that hang on the group's rule."""
+    always = rule("always", 10, "AlwaysAllow", sources="10.240.1.0/25")
+    [statement] = said(under(admin(always), rule("deny-sql", 150, sources="Sql")))
+    assert isinstance(statement, Unknown)
+    assert "from 10.240.1.128/25 to 10.240.1.0/24" in statement.reason.message
+
+
 def test_what_is_wrong_is_told_beside_what_is_unknown() -> None:
     """A group that cannot be read does not hide the fault of another one."""
     what = snapshot(
@@ -897,9 +919,13 @@ def tagged(text: str, tags: dict[str, tuple[str, ...]] | Missing) -> Snapshot:
     return snapshot(pool("np", subnet("nodes", A, group), TWO_NODES), service_tags=tags)
 
 
-def routed(prefix: str) -> Snapshot:
+def routed(prefix: str | Missing) -> Snapshot:
     """Two networks that are not peered; a route of b's leads to a's through an appliance."""
-    table = route_table("rt", route("to-a", prefix, "VirtualAppliance", "10.240.2.200"))
+    table = (
+        prefix
+        if isinstance(prefix, Missing)
+        else route_table("rt", route("to-a", prefix, "VirtualAppliance", "10.240.2.200"))
+    )
     return snapshot(
         pool("a", subnet("a", A, space=A, network="one"), TWO_NODES),
         pool("b", subnet("b", B, nsg("b", OUT), space=B, network="two", routes=table), OTHER_NODES),
@@ -940,6 +966,18 @@ TAGS: list[tuple[str, Snapshot, list[Told]]] = [
         routed("10.99.0.0/16"),
         [("DenyAllInBound", "subnet inbound")],
     ),
+    (
+        "a route table that could not be read may make VirtualNetwork anything",
+        routed(missing("rt", "timeout", "routeTables")),
+        [("unknown", "timeout")],
+    ),
+    (
+        "a route table that could not be read matters only where the tag decides",
+        snapshot(
+            pool("np", subnet("nodes", A, nsg("nodes"), routes=missing("rt", kind="routeTables")), TWO_NODES)
+        ),
+        [],
+    ),
 ]
 
 
@@ -961,6 +999,14 @@ def test_tags_that_could_not_be_read_say_why() -> None:
     assert isinstance(statement, Unknown)
     assert statement.reason.code == "throttled"
     for words in ('"Sql"', "Could not read serviceTags", '"deny-tag"'):
+        assert words in statement.reason.message
+
+
+def test_a_route_table_that_could_not_be_read_is_named() -> None:
+    """Who reads that VirtualNetwork is in doubt learns what to make readable."""
+    [statement] = said(routed(missing("rt", "timeout", "routeTables")))
+    assert isinstance(statement, Unknown)
+    for words in ('"VirtualNetwork"', "Could not read rt", "AllowVnetInBound"):
         assert words in statement.reason.message
 
 
@@ -1250,6 +1296,47 @@ def test_azures_own_deny_cannot_be_removed() -> None:
     assert len(found.remediation) == 1
     assert creation(found.remediation)["--priority"] == ["4096"]
     assert said(mended(what, found.remediation[0].commands)) == []
+
+
+def test_azures_own_deny_in_the_group_that_aks_manages_comes_with_a_caution() -> None:
+    """There is nothing to remove, and a rule of one's own may be undone: it says so."""
+    what = snapshot(
+        pool("a", subnet("a", A, space=A), TWO_NODES),
+        pool("b", subnet("b", B, space=B), OTHER_NODES, nic=nsg("aks-nsg", OUT, group=NODE_GROUP)),
+    )
+    [way] = fault(what).remediation
+    assert "AKS manages this group" in way.summary
+    assert said(mended(what, way.commands)) == []
+
+
+def test_an_admin_rule_is_changed_in_its_configuration() -> None:
+    """The rule is updated, and its configuration deployed again to the cluster's region: that mends it."""
+    what = two_networks(admin(ADMIN_DENY, network="one"), admin(ADMIN_DENY, network="two"))
+    [way] = fault(what).remediation
+    assert [parse(command)[0] for command in way.commands] == [
+        "network manager security-admin-config rule-collection rule update",
+        "network manager post-commit",
+    ]
+    assert said(mended(what, way.commands)) == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "",
+        "deny-all",
+        f"{network_id('virtualNetworks', 'vnet')}/securityAdminRules/deny",
+        f"{network_id('networkManagers', 'manager')}/securityAdminConfigurations/baseline",
+    ],
+)
+def test_an_admin_rule_that_cannot_be_addressed_gets_no_command(odd: str) -> None:
+    """Where its id names no rule of a configuration it says what to do, and who can, in words alone."""
+    rules = admin(ADMIN_DENY)
+    what = under(structs.replace(rules, rules=(structs.replace(rules.rules[0], id=odd),)))
+    [way] = fault(what).remediation
+    assert way.commands == ()
+    assert '"admin-deny"' in way.summary
+    assert "network manager" in way.summary
 
 
 def test_a_name_that_is_taken_is_not_overwritten() -> None:
