@@ -102,10 +102,8 @@ def _apart(place: Place, places: list[Place]) -> Place:
 
 def _of_nodes(pool: NodePool, placement: Placement, subnet: Subnet) -> Place:
     nodes = tuple((node.name, parse_prefixes(node.addresses)) for node in placement.nodes)
-    if pool.missing:
-        unlisted = not nodes
-    else:
-        unlisted = pool.count != 0 and not any(one.nodes for one in pool.placements)
+    # A machine that could not be read may have any address, also beside others that could.
+    unlisted = pool.count != 0 and (bool(pool.missing) or not any(one.nodes for one in pool.placements))
     return structs.replace(
         Place.of("nodes", pool.name, subnet, unlisted=unlisted), nic_nsg=placement.nic_nsg, nodes=nodes
     )

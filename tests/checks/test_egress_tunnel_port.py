@@ -210,6 +210,46 @@ GUARDED: list[tuple[str, Snapshot, list[Told]]] = [
         ),
         [("unknown", "permission_denied")],
     ),
+    (
+        "denied to the Internet, which a default route leaves as it is",
+        cluster(
+            place(
+                nsg("nodes", structs.replace(DENY, destinations=("Internet",))),
+                route_table("rt", route("out", "0.0.0.0/0", "Internet")),
+            )
+        ),
+        DENIED,
+    ),
+    (
+        "denied to the Internet, of which a route's own prefix may be no part",
+        cluster(
+            place(
+                nsg("nodes", structs.replace(DENY, destinations=("Internet",))),
+                route_table("rt", route("out", "20.50.0.0/16", "Internet")),
+            )
+        ),
+        [("unknown", "unknown_service_tag")],
+    ),
+    (
+        "denied to VirtualNetwork, to which a route's own prefix belongs",
+        cluster(
+            place(
+                nsg("nodes", structs.replace(DENY, destinations=("VirtualNetwork",))),
+                route_table("rt", route("out", "20.50.0.0/16", "Internet")),
+            )
+        ),
+        DENIED,
+    ),
+    (
+        "denied to VirtualNetwork, and the routes could not be read: one cause, told twice",
+        cluster(
+            place(
+                nsg("nodes", structs.replace(DENY, destinations=("VirtualNetwork",))),
+                missing("rt", "timeout", "routeTables"),
+            )
+        ),
+        [("unknown", "timeout"), ("unknown", "timeout")],
+    ),
     ("an admin rule denies", cluster(place(admin_rules=admin(DENY))), DENIED),
     (
         "an admin rule always allows, over a group that denies",

@@ -159,6 +159,18 @@ HEALTHY: list[tuple[str, Snapshot]] = [
         ),
     ),
     (
+        "a deny on one pool's interfaces for the address of another pool's node",
+        snapshot(
+            pool(
+                "a",
+                subnet("nodes", A),
+                "10.240.1.4",
+                nic=nsg("nic", rule("deny", 200, destinations="10.240.1.5")),
+            ),
+            pool("b", subnet("nodes", A), "10.240.1.5"),
+        ),
+    ),
+    (
         "a deny of all IPv6 in a cluster that has none",
         one_subnet(rule("deny", 200, sources="::/0", destinations="::/0")),
     ),
@@ -339,6 +351,27 @@ def test_severity(nodes: str, count: int | None, denied: str, severity: Severity
     """Critical, the check's own severity, where nodes that exist cannot be reached; else a warning."""
     group = nsg("nodes", rule("deny", 200, destinations=denied))
     assert fault(snapshot(pool("np", subnet("nodes", A, group), nodes, count=count))).severity is severity
+
+
+@pytest.mark.parametrize(
+    ("nodes", "count", "severity"),
+    [
+        ("10.240.1.4 10.240.1.5", 3, None),
+        ("10.240.1.4", 3, None),
+        ("", 3, None),
+        ("", 0, Severity.WARNING),
+    ],
+    ids=["some were listed", "one was listed", "none was listed", "there are none"],
+)
+def test_nodes_that_could_not_be_listed_may_be_affected(
+    nodes: str, count: int | None, severity: Severity | None
+) -> None:
+    """Where machines of a pool could not be read, one of them may have an address that is denied."""
+    group = nsg("nodes", rule("deny", 200, destinations="10.240.1.128/25"))
+    lost = (missing("vm-2", kind="networkInterfaces"),)
+    what = snapshot(pool("np", subnet("nodes", A, group), nodes, count=count, lost=lost))
+    [found] = [one for one in said(what) if isinstance(one, Fault)]
+    assert found.severity is severity
 
 
 @pytest.mark.parametrize(
@@ -785,6 +818,17 @@ def test_where_the_tunnel_may_come_from(what: Snapshot, expected: list[Told], pa
     assert {name for one in said(what) if isinstance(one, Fault) for name in one.evidence["pools"]} <= {"np"}
 
 
+@pytest.mark.parametrize(("count", "severity"), [(0, Severity.WARNING), (2, None)])
+def test_pods_are_where_their_pool_has_nodes(count: int, severity: Severity | None) -> None:
+    """What keeps the pods of a pool off that has no node keeps nobody off yet."""
+    denied = nsg("a", rule("deny", 200, sources=PODS))
+    what = snapshot(
+        pool("a", subnet("a", A, denied, space=WIDE), TWO_NODES),
+        pool("b", subnet("b", B, space=WIDE), count=count, pods=subnet("pods", PODS, space=WIDE)),
+    )
+    assert fault(what).severity is severity
+
+
 def test_a_rule_that_keeps_pods_off_is_mended_for_pods() -> None:
     """The allow that is recommended names the pods' subnet, and helps."""
     what = with_pods(nsg("nodes", rule("deny", 200, sources=PODS)), nsg("pods", DENY_OUT))
@@ -807,12 +851,22 @@ def grouped(group: NetworkSecurityGroup, first: str = "", second: str = "", join
     return snapshot(joined(nodes, "web", first, second))
 
 
-def beside(first: str, second: str, *, lost: tuple[Missing, ...] = ()) -> Snapshot:
-    """Two pools in one subnet, whose nodes join the groups given when they are added."""
+def beside(first: str, second: str, *, halted: bool = False, lost: tuple[Missing, ...] = ()) -> Snapshot:
+    """Two pools in one subnet, whose nodes join the groups given when they are added; b may be stopped."""
     place = subnet("nodes", A, TO_WEB)
     return snapshot(
-        pool("a", place, "10.240.1.4", joins=first), pool("b", place, "10.240.1.5", joins=second, lost=lost)
+        pool("a", place, "10.240.1.4", joins=first),
+        pool("b", place, "10.240.1.5", joins=second, lost=lost, stopped=halted),
     )
+
+
+def test_an_address_of_a_pod_is_not_free_for_nodes_to_come() -> None:
+    """Nodes to come join one group; a pod's address that is in another by itself does not."""
+    own = nsg("nodes", rule("to-db", 200, destinations="", destination_groups=asg("db")))
+    nodes = joined(pool("np", subnet("nodes", A, own), TWO_NODES, joins="db"), "web", "10.240.1.77", "")
+    [pair] = fault(snapshot(nodes)).evidence["pairs"]
+    assert not parse_prefixes(pair["destinations"]) & parse_prefixes(["10.240.1.77"])
+    assert parse_prefixes(pair["destinations"]) & parse_prefixes(["10.240.1.78"])
 
 
 FREE = ("10.240.1.6", "10.240.1.200")
@@ -874,6 +928,20 @@ GROUPS: list[tuple[str, Snapshot, list[Told], list[str], Severity | None]] = [
         [],
         [],
         None,
+    ),
+    (
+        "one of two pools in the subnet will join it, and the other is stopped",
+        beside("web", "", halted=True),
+        [("to-web", "subnet inbound")],
+        [],
+        Severity.WARNING,
+    ),
+    (
+        "the machines of a pool that is stopped could not be read",
+        beside("web", "", halted=True, lost=(missing("vmss", "timeout", "virtualMachineScaleSets"),)),
+        [("to-web", "subnet inbound")],
+        [],
+        Severity.WARNING,
     ),
     (
         "the machines of one pool could not be read",
