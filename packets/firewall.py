@@ -227,7 +227,11 @@ class _Reading:
             about, ports = self._target(rule), _application_ports(rule.protocols)
         if about is False or not ports.perhaps & self._asked.destination_ports:
             return None
-        sources, destinations = self._sources(rule), self._destinations(rule)
+        # Most rules of a large firewall are about other destinations.
+        destinations = self._destinations(rule)
+        if not destinations.perhaps & self._asked.destinations:
+            return None
+        sources = self._sources(rule)
         surely = Box(sources.surely, EVERY_PORT, destinations.surely, ports.surely)
         certain = about is True and not surely.empty
         doubts = [] if about is True else [about]
@@ -315,11 +319,11 @@ class _Reading:
         if texts or not fields:
             fields.append(self._tags.field(texts, (), side))
         surely = union(field.surely for field in fields)
-        perhaps = union(field.perhaps for field in fields)
         doubts = [field.doubt for field in fields if field.doubt]
-        if not doubts or not perhaps - surely:
+        if not doubts:
             return Field.of(surely)
-        return Field(surely, perhaps, _joined(doubts))
+        perhaps = union(field.perhaps for field in fields)
+        return Field(surely, perhaps, _joined(doubts)) if perhaps - surely else Field.of(surely)
 
     def _group(self, side: str, group: str) -> Field:
         """The addresses of an IP group."""

@@ -151,6 +151,8 @@ def _file(path: str) -> Any:
             return json.load(file)
     except ValueError as error:
         raise ValueError(f"--parent {path} is no JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"--parent {path} is nested too deeply") from error
 
 
 def _listed(found: Any, where: str) -> list[Document]:

@@ -207,7 +207,7 @@ def in_order(policies: Sequence[Sequence[RuleCollectionGroup]]) -> tuple[Firewal
         rule
         for groups in policies
         for group in _by_priority(groups)
-        for collection in _by_priority(group.collections)
+        for collection in group.collections
         for rule in collection.rules
     )
     return tuple(sorted(rules, key=lambda rule: rule.kind != "network"))

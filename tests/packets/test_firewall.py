@@ -1103,6 +1103,11 @@ def test_the_order_of_policies_groups_and_collections(some: Policies, decider: s
             'its protocol "SCTP", "GRE" is not known',
         ),
         (rule("r", protocols=""), "unknown_rule_value", "it names no protocol"),
+        (
+            rule("r", protocols="", sources="*", source_groups=f"{IP_GROUP}/secret"),
+            "unknown_rule_value",
+            "it names no protocol",
+        ),
         (rule("r", ports="https"), "unknown_rule_value", 'its destination port "https" is not known'),
         (rule("r", ports=""), "unknown_rule_value", "it names no destination port"),
         (rule("r", destinations=""), "unknown_rule_value", "it names no destination address"),

@@ -316,13 +316,20 @@ def test_unusable_input_is_one_line(
     assert len(error.strip().splitlines()) == 1
 
 
-def test_a_parent_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The line names the file."""
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [(json.dumps([classic()]), "is neither"), ("[" * 100_000, "is nested too deeply"), ("[", "is no JSON")],
+)
+def test_a_parent_that_cannot_be_used(
+    text: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line that names the file."""
     path = tmp_path / "parent.json"
-    path.write_text(json.dumps([classic()]))
+    path.write_text(text)
     status, _, error = ask(group(), "--parent", str(path), capsys=capsys)
     assert status == 64
-    assert f"--parent {path} is neither" in error
+    assert f"--parent {path} {named}" in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_both_families_at_once(capsys: pytest.CaptureFixture[str]) -> None:
