@@ -1,6 +1,6 @@
 """Where the ends of the traffic stand: node pools, pods, the API server; and what names mean there."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Literal, Self
 
@@ -8,9 +8,9 @@ from msgspec import Struct, structs
 
 from facts import resource_id
 from facts.filters import Missing, NetworkSecurityGroup, RouteTable
-from facts.finding import Unknown
+from facts.finding import NotApplicable, Reason, Unknown
 from facts.snapshot import Node, NodePool, Placement, Snapshot, Subnet
-from packets.addresses import IntervalSet, assignable, parse_prefixes, union
+from packets.addresses import IntervalSet, assignable, parse_prefix, parse_prefixes, union
 from packets.decisions import Doubt
 from packets.tags import Tags
 
@@ -78,6 +78,13 @@ def node_places(snapshot: Snapshot) -> tuple[list[Place], list[Unknown]]:
     return [_apart(place, places) for place in places], unknown
 
 
+def all_stopped(snapshot: Snapshot) -> NotApplicable | None:
+    """What there is to say where every node pool was stopped on purpose."""
+    if not snapshot.pools or not all(pool.stopped for pool in snapshot.pools):
+        return None
+    return NotApplicable(reason=Reason(code="stopped", message="Every node pool of the cluster is stopped."))
+
+
 def pod_places(snapshot: Snapshot) -> tuple[list[Place], list[Unknown]]:
     """Where pods take addresses of their own from the network; elsewhere they go out with a node's."""
     places, unknown = [], []
@@ -101,19 +108,38 @@ def _apart(place: Place, places: list[Place]) -> Place:
 
 
 def _of_nodes(pool: NodePool, placement: Placement, subnet: Subnet) -> Place:
-    nodes = tuple((node.name, parse_prefixes(node.addresses)) for node in placement.nodes)
-    # A machine that could not be read may have any address, also beside others that could.
-    unlisted = pool.count != 0 and (bool(pool.missing) or not any(one.nodes for one in pool.placements))
+    found = [(node.name, _readable(node.addresses)) for node in placement.nodes]
+    nodes = tuple((name, own) for name, own in found if own)
+    # A machine that could not be read may have any address, also beside others that could; so may one whose
+    # interface shows none.
+    unlisted = pool.count != 0 and (
+        bool(pool.missing) or len(nodes) < len(found) or not any(one.nodes for one in pool.placements)
+    )
     return structs.replace(
         Place.of("nodes", pool.name, subnet, unlisted=unlisted), nic_nsg=placement.nic_nsg, nodes=nodes
     )
+
+
+def _readable(addresses: Iterable[str]) -> IntervalSet:
+    """Those of some addresses that are any."""
+    found = []
+    for address in addresses:
+        try:
+            found.append(parse_prefix(address))
+        except ValueError:
+            continue
+    return union(found)
 
 
 class Names:
     """What service tags and application security groups stand for in one cluster."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._tags, self._unread = _service_tags(snapshot.service_tags)
+        read = snapshot.service_tags
+        self.published = {} if isinstance(read, Missing) else _usable(read)
+        """Prefixes of service tags by lower-case name; a tag that holds what is no prefix is not known."""
+        self._unread = _doubt(read) if isinstance(read, Missing) else None
+        self._tags = {name: _addresses(prefixes) for name, prefixes in self.published.items()}
         self._groups = _groups(snapshot)
         self._complete = not any(pool.missing for pool in snapshot.pools if not pool.stopped)
         self._of_subnet: dict[str, Tags] = {}
@@ -146,12 +172,16 @@ class Names:
         )
 
 
-def _service_tags(
-    read: Mapping[str, tuple[str, ...]] | Missing,
-) -> tuple[dict[str, IntervalSet], Doubt | None]:
-    if isinstance(read, Missing):
-        return {}, _doubt(read)
-    return {name.lower(): _addresses(prefixes) for name, prefixes in read.items()}, None
+def _usable(tags: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The service tags all of whose prefixes can be read."""
+    usable = {}
+    for name, prefixes in tags.items():
+        try:
+            _addresses(prefixes)
+        except ValueError:
+            continue
+        usable[name.lower()] = prefixes
+    return usable
 
 
 def _doubt(missing: Missing) -> Doubt:
@@ -178,9 +208,9 @@ def _groups(snapshot: Snapshot) -> dict[str, IntervalSet]:
             if not isinstance(placement.subnet, Missing):
                 by_subnet.setdefault(resource_id.key(placement.subnet.id), []).append(placement)
         for node in _nodes(pool):
-            taken.append(parse_prefixes(node.addresses))
+            taken.append(_readable(node.addresses))
             for group, addresses in node.members.items():
-                members.setdefault(group, []).append(parse_prefixes(addresses))
+                members.setdefault(group, []).append(_readable(addresses))
                 taken.append(members[group][-1])
     occupied = union(taken)
     for placements in by_subnet.values():

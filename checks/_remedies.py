@@ -213,7 +213,9 @@ def firewall_remedies(
     """
     inherited = rule is not None and resource_id.key(rule.policy) != resource_id.key(firewall.policy)
     by_name = wish.traffic.port == 443 and (rule is None or (rule.kind == "application" and not inherited))
-    addresses = [prefix for place in wish.traffic.destinations for prefix in place.subnet.prefixes]
+    addresses = [
+        prefix for place in wish.traffic.destinations for prefix in place.subnet.prefixes if ":" not in prefix
+    ]
     target: tuple[str, ...]
     if by_name:
         target = ("--target-fqdns", fqdn)

@@ -20,7 +20,7 @@ Unknown when: the API server's name does not resolve, a group, route table or fi
 not be read, the route leads to an appliance or a gateway that is not an Azure Firewall,
 or a service tag or value that nobody can resolve decides.
 
-Not applicable when: the cluster is stopped; the API server is projected into the network
+Not applicable when: the cluster or every node pool is stopped; the API server is projected into the network
 (VNet integration), so that there is no tunnel; or the cluster is cut off on purpose (outbound
 type `none` or `block`).
 
@@ -36,14 +36,23 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct, structs
 
 from checks import _written
-from checks._places import Names, Place, node_places
+from checks._places import Names, Place, all_stopped, node_places, pod_places
 from checks._remedies import Wish, az, firewall_remedies, security_remedies
 from checks._security import LISTED, Block, Traffic, judge
 from facts import resource_id
 from facts.filters import AdminRules, Direction, Firewall, FirewallRule, Missing, Route, RouteTable
 from facts.finding import Fault, NotApplicable, Reason, Remediation, Severity, Statement, Unknown
 from facts.snapshot import ApiServer, Cluster, Snapshot, Subnet, VirtualNetwork
-from packets.addresses import EVERY_PORT, IPV4, IPV6, IntervalSet, parse_prefixes, to_prefixes, union
+from packets.addresses import (
+    EVERY_PORT,
+    IPV4,
+    IPV6,
+    IntervalSet,
+    parse_prefix,
+    parse_prefixes,
+    to_prefixes,
+    union,
+)
 from packets.boxes import Box
 from packets.firewall import FirewallQuestion, breaks_tls, describe, evaluate
 from packets.routes import Way, effective, ways
@@ -65,6 +74,9 @@ def check(snapshot: Snapshot) -> Iterator[Statement]:
     cluster = snapshot.cluster
     if inapplicable := _not_applicable(cluster):
         yield NotApplicable(reason=inapplicable)
+        return
+    if stopped := all_stopped(snapshot):
+        yield stopped
         return
     nodes, unread = node_places(snapshot)
     yield from unread
@@ -88,12 +100,14 @@ def check(snapshot: Snapshot) -> Iterator[Statement]:
         yield Unknown(reason=api_server.addresses.reason)
         return
     protocol, port = TUNNELS[tunnel]
-    traffic = Traffic(
-        protocol=protocol,
-        port=port,
-        sources=tuple(nodes),
-        destinations=(_control_plane(api_server, api_server.addresses),),
-    )
+    target = _control_plane(api_server, api_server.addresses)
+    sources = list(nodes)
+    if target.addresses & PRIVATE:
+        # Konnectivity's agents are pods; what they send beyond the network goes out with the node's address.
+        pods, unread_pods = pod_places(snapshot)
+        yield from unread_pods
+        sources += pods
+    traffic = Traffic(protocol=protocol, port=port, sources=tuple(sources), destinations=(target,))
     yield from _Way(snapshot, api_server, traffic, tunnel).statements()
 
 
@@ -223,14 +237,29 @@ class _Way:
             self._unknown[subnet.routes.reason] = None
             return
         network = subnet.network
-        tags = self.snapshot.service_tags
+        routes = effective(subnet.routes, network.prefixes, network.peered_prefixes)
         for way in ways(
-            effective(subnet.routes, network.prefixes, network.peered_prefixes),
+            (*routes, *self._endpoint(network, wanted)),
             wanted,
             self.names.at(place),
-            published=None if isinstance(tags, Missing) else tags,
+            published=self.names.published,
         ):
             self._follow(place, way)
+
+    def _endpoint(self, network: VirtualNetwork, wanted: IntervalSet) -> list[Route]:
+        """The routes to a private cluster's endpoint, which Azure makes in its network, one for each address.
+
+        They are as specific as can be, so that a route to the network's address space does not override them
+        (https://learn.microsoft.com/azure/private-link/disable-private-endpoint-network-policy).
+        """
+        if not self.snapshot.cluster.private:
+            return []
+        here = wanted & parse_prefixes((*network.prefixes, *network.peered_prefixes))
+        return [
+            Route(name="private endpoint", prefix=prefix, hop="InterfaceEndpoint", source="system")
+            for prefix in self.target.subnet.prefixes
+            if not parse_prefix(prefix) - here
+        ]
 
     def _follow(self, place: Place, way: Way) -> None:
         to = ", ".join(to_prefixes(way.destinations))
@@ -243,7 +272,17 @@ class _Way:
                 "routes out, would settle it.",
                 subnet.id,
             )
-        elif way.verdict == "dropped":
+        elif self.snapshot.cluster.private and way.verdict == "dropped" and not (way.route and way.route.id):
+            self._doubt(
+                "no_data",
+                f'No route leads {to} from subnet "{_name(subnet)}". AKS puts a private API server into the '
+                "cluster's own network, so its name may resolve to another address here than on the nodes.",
+                subnet.id,
+            )
+        elif way.verdict == "dropped" or (
+            way.route is not None and way.route.hop.lower() == "internet" and not way.destinations - PRIVATE
+        ):
+            # The Internet does not lead to a private address.
             key = resource_id.key(way.route.id if way.route and way.route.id else f"{subnet.id}/routes")
             self._routes.setdefault(key, (way.route, _Obstacle()))[1].add(
                 place, way.destinations, place.addresses & (IPV4 if way.destinations & IPV4 else IPV6)
@@ -422,7 +461,12 @@ class _Way:
                 "rule": _written.firewall_rule(rule) if rule else None,
             },
             remediation=firewall_remedies(
-                self.wish, firewall, rule, sources=obstacle.prefixes, fqdn=self.api_server.fqdn
+                self.wish,
+                firewall,
+                rule,
+                # Azure Firewall filters IPv4.
+                sources=[prefix for prefix in obstacle.prefixes if ":" not in prefix],
+                fqdn=self.api_server.fqdn,
             ),
         )
 

@@ -19,7 +19,7 @@ before any group. It is a warning while no node that exists now is affected.
 Unknown when: admin rules, a security group or a subnet could not be read, or a service
 tag, an application security group or a value that nobody knows yet decides the verdict.
 
-Not applicable when: the cluster is stopped.
+Not applicable when: the cluster or every node pool is stopped.
 
 Fix: allow TCP 10250 from the node subnets with a priority number lower than that of the
 rule that denies it, or remove that rule. On the interface-level group, which AKS manages,
@@ -33,7 +33,7 @@ Documentation: https://learn.microsoft.com/troubleshoot/azure/azure-kubernetes/c
 
 from collections.abc import Iterator
 
-from checks._places import Names, Place, node_places, pod_places
+from checks._places import Names, Place, all_stopped, node_places, pod_places
 from checks._remedies import Wish, security_remedies
 from checks._security import Block, Traffic, judge
 from facts import resource_id
@@ -55,6 +55,9 @@ DOCS = (
 
 def check(snapshot: Snapshot) -> Iterator[Statement]:
     """Judge TCP 10250 from wherever the tunnel may come to all places where nodes stand."""
+    if stopped := all_stopped(snapshot):
+        yield stopped
+        return
     nodes, unread = node_places(snapshot)
     pods, unread_pods = pod_places(snapshot)
     api_server, unread_server = _api_server(snapshot)

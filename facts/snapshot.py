@@ -21,7 +21,7 @@ class VirtualNetwork(Struct, frozen=True, kw_only=True):
     peered_prefixes: tuple[str, ...] = ()
     """Address space of virtual networks whose peering is connected."""
     gateway: bool = False
-    """Whether a gateway may bring routes: one of its own, or a peer's that it uses."""
+    """Whether a gateway or route server may bring routes: one of its own, or a peer's that it uses."""
     admin_rules: AdminRules | Missing | None = None
     """`None` where no network manager has any in force."""
 

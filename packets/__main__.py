@@ -33,10 +33,11 @@ def main(arguments: Sequence[str] | None = None, given: TextIO | None = None) ->
     try:
         text = (given or sys.stdin).read()
         said = run(asked, text)
+        written = msgspec.json.format(msgspec.json.encode(said), indent=2).decode()
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{parser.prog} {asked.engine}: {error}\n")
         return UNUSABLE
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(said), indent=2).decode() + "\n")
+    sys.stdout.write(f"{written}\n")
     return 1 if said.blocked else _STATUS.get(said.outcome, 2)
 
 

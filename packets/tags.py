@@ -119,7 +119,7 @@ class Tags(Struct, frozen=True):
         for group in groups:
             self._group(group, surely, perhaps, doubts)
         for text in texts:
-            if text[:1].isdigit() and text not in ANYTHING:
+            if text[:1].isdigit() and text.strip() not in ANYTHING:
                 try:
                     surely.append(parse_prefix(text))
                 except ValueError:

@@ -34,6 +34,8 @@ def parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise ValueError(f"standard input is no JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError("standard input is nested too deeply") from error
 
 
 def document(text: str, field: str) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from facts.resource_id import key
 from packets.addresses import parse_port_range
 from packets.answers import Answer
 from packets.commands import document, named, prefixes, typed
+from packets.documents import properties
 from packets.documents.nsg import faults, read_nsg
 from packets.nsg import PROTOCOLS, answer
 from packets.tags import Tags
@@ -36,7 +37,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace, text: str) -> Answer:
     """Answer; raises `ValueError` naming what in the document cannot be used."""
-    group = read_nsg(document(text, "securityRules"))
+    found = document(text, "securityRules")
+    body = properties(found)
+    if body.get("securityRules") is None and body.get("defaultSecurityRules") is None:
+        raise ValueError("standard input has neither securityRules nor defaultSecurityRules: it is no NSG")
+    group = read_nsg(found)
     for fault in faults(group):
         raise ValueError(fault)
     groups = {key(name): addresses for name, addresses in asked.asg}

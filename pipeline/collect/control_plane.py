@@ -114,16 +114,25 @@ async def _appliance(
     peers = network.peer_ids if isinstance(network, NetworkModel) else ()
     near = {resource_id.key(one) for one in (subnet.network.id, *peers)}
     trouble: Missing | None = None
+    hub: FirewallModel | None = None
     for subscription_id in _subscriptions((*peers, subnet.network.id, managed.cluster.ref.id)):
         listed = await inventory.listed(FIREWALLS, subscription_id)
         if isinstance(listed, Missing):
             trouble = listed
             continue
         for model in listed.values():
-            if address in model.addresses and (model.hub or resource_id.key(model.network_id) in near):
+            if address in model.addresses and resource_id.key(model.network_id) in near:
                 return await _firewall(inventory, model)
+            hub = hub or (model if address in model.addresses and model.hub else None)
     if trouble is not None:
         return trouble
+    if hub is not None:
+        # Nothing that can be read ties a network to the virtual hub that it is connected to.
+        message = (
+            f'Could not tell what stands at {address}: Azure Firewall "{hub.name}" of a virtual hub has that '
+            "address, but Azure does not show here whether the network is connected to that hub."
+        )
+        return unread("unreadable_appliance", f"the appliance at {address}", hub.id, message)
     message = (
         f"Could not read the appliance at {address}: it is no Azure Firewall that the identity can see, "
         "so what it lets through is not known."

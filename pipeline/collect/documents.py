@@ -107,7 +107,7 @@ class NetworkModel(Struct, frozen=True, kw_only=True):
     peer_ids: tuple[str, ...]
     """Of the networks whose peering is connected."""
     gateway: bool
-    """Whether a gateway may bring routes: one of its own, or a peer's that it uses."""
+    """Whether a gateway or route server may bring routes: one of its own, or a peer's that it uses."""
     subnets: tuple[SubnetModel, ...]
 
 
@@ -228,6 +228,10 @@ def _members(interface: Document) -> dict[str, tuple[str, ...]]:
     return {group: tuple(addresses) for group, addresses in members.items()}
 
 
+_LEARNING = ("/subnets/gatewaysubnet", "/subnets/routeserversubnet")
+"""The subnets of what brings routes into a network: gateways and route servers have to be in these."""
+
+
 def read_network(document: Document) -> NetworkModel:
     """`Microsoft.Network/virtualNetworks`."""
     body = properties(document)
@@ -241,7 +245,7 @@ def read_network(document: Document) -> NetworkModel:
             peer for peering in connected if (peer := _text(_map(peering, "remoteVirtualNetwork"), "id"))
         ),
         gateway=any(one.get("useRemoteGateways") is True for one in connected)
-        or any(_text(one, "id").lower().endswith("/subnets/gatewaysubnet") for one in _each(body, "subnets")),
+        or any(_text(one, "id").lower().endswith(_LEARNING) for one in _each(body, "subnets")),
         subnets=tuple(
             SubnetModel(
                 id=_text(subnet, "id"),

@@ -116,9 +116,9 @@ class Inventory:
 
     async def rules_of_policy(self, policy_id: str) -> tuple[RuleCollectionGroup, ...] | Missing:
         """The rule collection groups of a firewall policy, its parent's left aside."""
-        parts = resource_id.parse(policy_id)
 
         async def read() -> tuple[RuleCollectionGroup, ...]:
+            parts = resource_id.parse(policy_id)
             network = self.clients.for_subscription(parts.subscription_id).network
             pages = network.firewall_policy_rule_collection_groups.list(parts.resource_group, parts.name)
             return tuple([read_rule_collection_group(model.as_dict()) async for model in pages])

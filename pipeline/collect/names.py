@@ -27,7 +27,7 @@ async def resolve(clients: Clients, name: str) -> tuple[str, ...] | Missing:
             found = await answer
     except TimeoutError:
         return _missing(name, "timeout", f"{whom} did not answer within {ANSWER_SECONDS:g} s")
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         return _missing(name, "name_not_resolved", f"{whom} could not be asked ({error})")
     if not found:
         return _missing(name, "name_not_resolved", f"{whom} does not know it")

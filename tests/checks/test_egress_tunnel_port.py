@@ -93,6 +93,12 @@ def cluster(where: Subnet | Missing | None = None, nodes: str = TWO_NODES, **fie
     return snapshot(pool("np", where or place(), nodes, **own), **{"api": api_server(API), **fields})
 
 
+def with_pods(group: NetworkSecurityGroup, address: str, **fields: Any) -> Snapshot:
+    """A cluster whose pods have addresses of a subnet of their own, which has a group."""
+    own = pool("np", place(), TWO_NODES, pods=subnet("pods", "10.240.8.0/22", group))
+    return snapshot(own, api=api_server(address), **fields)
+
+
 def closed(ports: str, protocol: str = "Tcp", **fields: Any) -> Snapshot:
     """A cluster whose group denies some ports outbound."""
     deny = rule("deny-out", 200, direction="Outbound", protocol=protocol, ports=ports)
@@ -106,6 +112,7 @@ DEFAULT = route("default", "0.0.0.0/0", "VirtualAppliance", APPLIANCE)
 # --- which port ----------------------------------------------------------------------------------
 
 DENIED = [("critical", "deny-out")]
+STOPPED = [("not applicable", "stopped")]
 PORTS: list[tuple[str, Snapshot, list[Told]]] = [
     ("konnectivity and nothing in the way", cluster(), []),
     ("konnectivity, 443 closed", closed("443"), DENIED),
@@ -272,8 +279,33 @@ GUARDED: list[tuple[str, Snapshot, list[Told]]] = [
         cluster(missing("vnet", "timeout", "virtualNetworks")),
         [("unknown", "timeout")],
     ),
-    ("a pool that is stopped", cluster(place(nsg("nodes", DENY)), halted=True), []),
-    ("a pool that is stopped, and could not be read", cluster(halted=True, lost=(missing("vmss"),)), []),
+    ("every pool is stopped", cluster(place(nsg("nodes", DENY)), halted=True), STOPPED),
+    ("every pool is stopped, and could not be read", cluster(halted=True, lost=(missing("vmss"),)), STOPPED),
+    (
+        "a pool whose nodes show no address",
+        cluster(place(nsg("nodes", DENY)), "unreadable"),
+        DENIED,
+    ),
+    (
+        "pods of their own subnet are kept from a private API server",
+        with_pods(
+            nsg("pods", structs.replace(DENY, destinations=("10.240.9.4",))), "10.240.9.4", private=True
+        ),
+        DENIED,
+    ),
+    (
+        "pods go out with their node's address to a public one",
+        with_pods(nsg("pods", DENY), "20.50.1.4"),
+        [],
+    ),
+    (
+        "a service tag that holds what is no prefix decides",
+        structs.replace(
+            cluster(place(nsg("nodes", structs.replace(DENY, destinations=("Odd",))))),
+            service_tags={"odd": ("20.50.0.0/99",)},
+        ),
+        [("unknown", "unknown_service_tag")],
+    ),
     ("a pool without nodes", cluster(place(nsg("nodes", DENY)), "", count=0), [("warning", "deny-out")]),
     ("nodes that could not be listed", cluster(place(nsg("nodes", DENY)), "", count=3), DENIED),
     (
@@ -370,7 +402,8 @@ def test_nodes_without_an_address_of_the_api_servers_family_are_named() -> None:
 
 HOLE = route_table("rt", route("hole", "20.0.0.0/8", "None"))
 TO_APPLIANCE = route_table("rt", DEFAULT)
-PRIVATE: dict[str, Any] = {"private": True, "api": api_server("10.99.0.4")}
+NOWHERE: dict[str, Any] = {"api": api_server("10.99.0.4")}
+PRIVATE: dict[str, Any] = {"private": True, **NOWHERE}
 NO_ROUTE = [("critical", "routes")]
 ROUTED: list[tuple[str, Snapshot, list[Told]]] = [
     ("a route without next hop", cluster(place(routes=HOLE)), [("critical", "hole")]),
@@ -432,11 +465,27 @@ ROUTED: list[tuple[str, Snapshot, list[Told]]] = [
         [],
     ),
     ("a private API server in a peer", cluster(place(peers="10.99.0.0/16", gateway=True), **PRIVATE), []),
-    ("a private API server nobody leads to", cluster(**PRIVATE), NO_ROUTE),
+    ("a private cluster's name leads out of its network", cluster(**PRIVATE), [("unknown", "no_data")]),
+    ("a private address nobody leads to", cluster(**NOWHERE), NO_ROUTE),
     (
-        "a private API server nobody leads to, and no node yet",
-        cluster(None, "", count=0, **PRIVATE),
+        "a private address nobody leads to, and no node yet",
+        cluster(None, "", count=0, **NOWHERE),
         [("warning", "routes")],
+    ),
+    (
+        "a private address, and a route to the Internet",
+        cluster(place(routes=route_table("rt", route("out", "10.99.0.0/16", "Internet"))), **NOWHERE),
+        [("critical", "out")],
+    ),
+    (
+        "a private endpoint is more specific than a route to the network",
+        cluster(
+            place(routes=route_table("rt", route("fw", "10.240.0.0/16", "VirtualAppliance", APPLIANCE))),
+            private=True,
+            api=api_server("10.240.9.4"),
+            appliances={APPLIANCE: firewall()},
+        ),
+        [],
     ),
     (
         "a private API server that a gateway may lead to",
@@ -444,8 +493,8 @@ ROUTED: list[tuple[str, Snapshot, list[Told]]] = [
         [("unknown", "gateway_routes")],
     ),
     (
-        "a private API server, and a gateway whose routes are kept out",
-        cluster(place(gateway=True, routes=route_table("rt", gateway_routes=False)), **PRIVATE),
+        "a private address, and a gateway whose routes are kept out",
+        cluster(place(gateway=True, routes=route_table("rt", gateway_routes=False)), **NOWHERE),
         NO_ROUTE,
     ),
     ("an appliance that nobody looked up", cluster(place(routes=TO_APPLIANCE)), [("unknown", "no_data")]),
@@ -730,7 +779,7 @@ MENDED: list[tuple[str, Snapshot, list[list[str]]]] = [
         ),
         [["route-table route delete"]],
     ),
-    ("no route", cluster(**PRIVATE), [[]]),
+    ("no route", cluster(**NOWHERE), [[]]),
     *(
         (
             name,

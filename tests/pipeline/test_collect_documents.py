@@ -355,6 +355,7 @@ def test_a_network() -> None:
         ({}, "nodes", False),
         ({}, "GatewaySubnet", True),
         ({}, "gatewaysubnet", True),
+        ({}, "RouteServerSubnet", True),
         ({"useRemoteGateways": True}, "nodes", True),
         ({"useRemoteGateways": True, "peeringState": "Initiated"}, "nodes", False),
         ({"useRemoteGateways": False, "allowGatewayTransit": True}, "nodes", False),

@@ -336,7 +336,7 @@ async def test_an_appliance_that_is_no_firewall_we_see(
 
 
 async def test_a_firewall_of_a_virtual_hub(azure: RunningSimulator, clients: Clients) -> None:
-    """It stands in no network of ours: its address is enough."""
+    """Its address alone does not say that it is the one of the hub that this network is connected to."""
     firewall = azure.get(f"{HUB}/azureFirewalls/afw-hub-weu")
     firewall["properties"] |= {
         "ipConfigurations": None,
@@ -345,7 +345,20 @@ async def test_a_firewall_of_a_virtual_hub(azure: RunningSimulator, clients: Cli
         "hubIPAddresses": {"privateIPAddress": APPLIANCE},
     }
     azure.put(firewall)
-    assert isinstance((await seen(clients, SECURE)).appliances[APPLIANCE], Firewall)
+    found = (await seen(clients, SECURE)).appliances[APPLIANCE]
+    assert isinstance(found, Missing)
+    assert found.reason.code == "unreadable_appliance"
+    assert firewall["name"] in found.reason.message
+
+
+async def test_a_policy_id_that_is_none(azure: RunningSimulator, clients: Clients) -> None:
+    """One odd reference makes a firewall unreadable; it does not end the scan."""
+    firewall = azure.get(f"{HUB}/azureFirewalls/afw-hub-weu")
+    firewall["properties"]["firewallPolicy"] = {"id": "afwp-hub-weu"}
+    azure.put(firewall)
+    found = (await seen(clients, SECURE)).appliances[APPLIANCE]
+    assert isinstance(found, Missing)
+    assert found.reason.code == "malformed_answer"
 
 
 async def test_firewalls_are_read_only_where_a_route_leads_to_one(

@@ -95,3 +95,11 @@ async def test_the_systems_resolver() -> None:
     lost = await names.resolve(asking(None), "no-such-name.invalid")
     assert isinstance(lost, Missing)
     assert "the system's resolver" in lost.reason.message
+
+
+@pytest.mark.parametrize("name", ["aks..azmk8s.io", f"{'a' * 64}.azmk8s.io"])
+async def test_a_name_that_cannot_be_one(name: str) -> None:
+    """It is not resolved, whoever is asked; the scan goes on."""
+    found = await names.resolve(asking(None), name)
+    assert isinstance(found, Missing)
+    assert found.reason.code == "name_not_resolved"

@@ -243,3 +243,21 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert told["deny-later"]["protocolMatched"] is False
     assert told["DenyAllInBound"]["why"] == "rules with lower priority numbers decide all that it matches"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 200_000, "nested too deeply"),
+        ('{"securityRules": [{"name": "a\\ud800", "priority": 100}]}', "surrogates"),
+        ('{"error": {"code": "AuthorizationFailed"}}', "it is no NSG"),
+        ('{"securityRules": null}', "it is no NSG"),
+    ],
+    ids=["nested", "surrogate", "an error's body", "no rules at all"],
+)
+def test_hostile_input(text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be judged is one line and status 64, never a verdict or a traceback."""
+    status, answer, error = ask(text, capsys=capsys)
+    assert (status, answer) == (64, None)
+    assert said in error
+    assert len(error.splitlines()) == 1
