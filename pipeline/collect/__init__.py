@@ -11,7 +11,7 @@ from pipeline.collect.control_plane import read_api_server, read_appliances, rea
 from pipeline.collect.documents import ManagedCluster
 from pipeline.collect.inventory import Inventory
 from pipeline.collect.kinds import CLUSTERS
-from pipeline.collect.pools import read_pool
+from pipeline.collect.pools import read_pool, read_provisioned
 
 TUNNEL_TAG = "tunnelwatch:tunnel"
 """The tag of a cluster that says what carries its tunnel: `konnectivity`, `tunnel-front` or `aks-link`."""
@@ -35,6 +35,8 @@ async def collect(inventory: Inventory, cluster_id: str) -> Snapshot | Missing |
 
 async def _whole(inventory: Inventory, managed: ManagedCluster, cluster: Cluster, taken_at: str) -> Snapshot:
     pools = [await read_pool(inventory, managed, pool) for pool in managed.pools]
+    if managed.provisions_nodes and (provisioned := await read_provisioned(inventory, managed)):
+        pools.append(provisioned)
     api_server = await read_api_server(inventory, managed)
     appliances = await read_appliances(inventory, managed, pools, api_server)
     subnets = [*subnets_of(pools)]

@@ -43,6 +43,8 @@ class ManagedCluster(Struct, frozen=True, kw_only=True):
     """Names of the API server, the one that nodes use first."""
     api_subnet_id: str
     """The subnet of an API server with VNet integration."""
+    provisions_nodes: bool
+    """Whether AKS makes machines as pods ask for them (node auto-provisioning), which belong to no pool."""
 
 
 class InterfaceModel(Struct, frozen=True, kw_only=True):
@@ -140,6 +142,7 @@ def read_cluster(document: Document) -> ManagedCluster:
         pools=tuple(_pool(pool) for pool in _each(body, "agentPoolProfiles")),
         fqdns=tuple(name for field in ("privateFQDN", "fqdn") if (name := _text(body, field))),
         api_subnet_id=_text(api_server, "subnetId"),
+        provisions_nodes=_text(_map(body, "nodeProvisioningProfile"), "mode").lower() == "auto",
     )
 
 

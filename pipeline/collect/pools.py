@@ -17,6 +17,8 @@ from pipeline.collect.inventory import Inventory
 from pipeline.collect.kinds import INTERFACES, MACHINES, SCALE_SETS
 from pipeline.collect.networks import read_group, read_subnet, unread
 
+PROVISIONED = "auto-provisioned"
+"""What the machines that belong to no pool are called together."""
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -38,6 +40,38 @@ async def read_pool(inventory: Inventory, managed: ManagedCluster, pool: AgentPo
     ):
         # The pool names a subnet that no interface shows: judge it by its own security group.
         machines.attached.setdefault(InterfaceModel(subnet_id=pool.subnet_id, nsg_id=""), [])
+    return await _assembled(inventory, pool, machines)
+
+
+async def read_provisioned(inventory: Inventory, managed: ManagedCluster) -> NodePool | None:
+    """The machines in the node resource group that belong to no pool, as one: those of auto-provisioning."""
+    machines = _Machines([], {}, [], [])
+    cluster = managed.cluster
+    found = await inventory.in_group(MACHINES, cluster.ref.subscription_id, cluster.node_resource_group)
+    for machine in () if isinstance(found, Missing) else found:
+        if not any(_carries(machine.pool, machine.name, pool.name) for pool in managed.pools):
+            machines.resource_ids.append(machine.id)
+            await _attach_machine(inventory, machines, machine)
+    if isinstance(found, Missing):
+        machines.missing.append(found)
+    elif not machines.resource_ids:
+        return None
+    pool = AgentPool(
+        name=PROVISIONED,
+        mode="User",
+        os_type="",
+        type="VirtualMachines",
+        count=len(machines.resource_ids) or None,
+        power_state="Running",
+        subnet_id="",
+        pod_subnet_id="",
+        groups=(),
+    )
+    return await _assembled(inventory, pool, machines)
+
+
+async def _assembled(inventory: Inventory, pool: AgentPool, machines: _Machines) -> NodePool:
+    """A pool with what its machines are attached to."""
     placements = [
         Placement(
             subnet=await read_subnet(inventory, model.subnet_id),

@@ -222,3 +222,31 @@ async def test_a_cluster_that_cannot_be_made_sense_of_is_still_scanned(
     names = [one.rsplit("/", 1)[-1].lower() for one in found.cluster_ids]
     assert "aks-web-weu" in names
     assert len(names) >= 22
+
+
+async def test_machines_that_no_pool_has_are_looked_at(azure: RunningSimulator, clients: Clients) -> None:
+    """With node auto-provisioning: a machine that AKS made by itself, in a subnet that denies everything."""
+    [cluster] = documents("aks-ml-neu", CLUSTER)
+    machines = documents("aks-ml-neu", "Microsoft.Compute/virtualMachines")
+    interfaces = documents("aks-ml-neu", "Microsoft.Network/networkInterfaces")
+    assert await judged(clients, "aks-ml-neu") == (Outcome.PASS, [])
+    cluster["properties"]["nodeProvisioningProfile"] = {"mode": "Auto"}
+    azure.put(cluster)
+    assert await judged(clients, "aks-ml-neu") == (Outcome.PASS, [])
+    [machine, *_], [interface, *_] = machines, interfaces
+    group = documents("aks-orders-weu", "Microsoft.Network/networkSecurityGroups")[-1]["id"]
+    name = "aks-default-x7k2p"
+    interface |= {"id": f"{interface['id']}-{name}", "name": f"{interface['name']}-{name}"}
+    interface["properties"]["networkSecurityGroup"] = {"id": group}
+    interface["properties"]["ipConfigurations"][0]["properties"]["privateIPAddress"] = "10.49.0.200"
+    machine |= {"id": machine["id"].rpartition("/")[0] + f"/{name}", "name": name, "tags": {}}
+    machine["properties"]["networkProfile"] = {"networkInterfaces": [{"id": interface["id"]}]}
+    azure.put(machine, interface)
+    outcome, reasons = await judged(clients, "aks-ml-neu")
+    assert (outcome, reasons) == (Outcome.FAIL, [])
+    azure.fault(kind="403", match={"action": "Microsoft.Compute/virtualMachines/read"})
+    assert (await judged(clients, "aks-ml-neu"))[0] == Outcome.UNKNOWN
+    azure.clear_faults()
+    cluster["properties"]["nodeProvisioningProfile"] = {"mode": "Manual"}
+    azure.put(cluster)
+    assert await judged(clients, "aks-ml-neu") == (Outcome.PASS, [])
