@@ -19,8 +19,12 @@ Interval = tuple[int, int]
 """First and last member, both inside."""
 
 
-class IntervalSet(Struct, frozen=True):
-    """A set of integers, kept as its fewest intervals in ascending order."""
+class IntervalSet(Struct, frozen=True, gc=False):
+    """A set of integers, kept as its fewest intervals in ascending order.
+
+    Like all values that the engines make by the thousand it is left out of cyclic garbage collection,
+    since nothing in it can point back.
+    """
 
     intervals: tuple[Interval, ...] = ()
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from packets.addresses import EVERY_ADDRESS, Interval, IntervalSet
 
 
-class Box(Struct, frozen=True):
+class Box(Struct, frozen=True, gc=False):
     """A set of packets that is a product of four sets."""
 
     sources: IntervalSet
@@ -77,7 +77,7 @@ class Box(Struct, frozen=True):
         return common, [box for box in left if not box.empty]
 
 
-class Rest[Note](Struct, frozen=True):
+class Rest[Note](Struct, frozen=True, gc=False):
     """What is left, for some sources, of the other fields, with what was noted on it."""
 
     box: Box

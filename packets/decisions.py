@@ -30,7 +30,7 @@ class Doubt(Struct, frozen=True):
     """A clause that follows "but": `the source service tag "Sql" could not be resolved`."""
 
 
-class Match(Struct, frozen=True):
+class Match(Struct, frozen=True, gc=False):
     """What a rule matches for sure, and what it might match besides."""
 
     surely: Box | None
@@ -39,7 +39,7 @@ class Match(Struct, frozen=True):
     doubt: Doubt | None = None
 
 
-class Turn[R](Struct, frozen=True):
+class Turn[R](Struct, frozen=True, gc=False):
     """A rule when its turn comes."""
 
     rule: R
@@ -48,7 +48,7 @@ class Turn[R](Struct, frozen=True):
     match: Match
 
 
-class Decision[R](Struct, frozen=True, kw_only=True):
+class Decision[R](Struct, frozen=True, kw_only=True, gc=False):
     """What became of a part of the question, and which rule decided."""
 
     verdict: Verdict
@@ -71,7 +71,7 @@ class Decision[R](Struct, frozen=True, kw_only=True):
         return union(box.destinations for box in self.packets)
 
 
-class _Seen[R](Struct, frozen=True):
+class _Seen[R](Struct, frozen=True, gc=False):
     """A rule that may have taken a packet already, and why nobody knows."""
 
     place: int

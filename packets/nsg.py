@@ -252,7 +252,7 @@ def _match(rule: SecurityRule, protocol: str, tags: Tags) -> Match | None:
         tags.field(rule.destinations, rule.destination_groups, "destination"),
         _ports(rule.destination_ports, "destination"),
     )
-    surely = Box(*(field.surely for field in fields))
+    surely = Box(fields[0].surely, fields[1].surely, fields[2].surely, fields[3].surely)
     certain = not doubts and not surely.empty
     doubts += [field.doubt for field in fields if field.doubt]
     if not doubts:

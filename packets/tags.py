@@ -41,7 +41,7 @@ PLATFORM = parse_prefixes(("168.63.129.16", "fe80::1234:5678:9abc"))
 _BEYOND = " beyond what is known of it"
 
 
-class Field(Struct, frozen=True):
+class Field(Struct, frozen=True, gc=False):
     """The value of one field of a rule, as far as it can be known."""
 
     surely: IntervalSet
