@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from facts.filters import AdminRules, Firewall, Missing, NetworkSecurityGroup, RouteTable
-from facts.finding import ClusterRef
+from facts.finding import ClusterRef, Reason
+from facts.probes import Probes
 
 
 class VirtualNetwork(Struct, frozen=True, kw_only=True):
@@ -44,6 +45,8 @@ class Node(Struct, frozen=True, kw_only=True):
     instance_id: str
     """The scale set instance, or the virtual machine's name."""
     addresses: tuple[str, ...]
+    machine_id: str = ""
+    """The id of the scale set's instance, or of the virtual machine."""
     members: Mapping[str, tuple[str, ...]] = {}
     """Its addresses in application security groups, pods' included, by the key of the group's id."""
 
@@ -129,6 +132,17 @@ class ApiServer(Struct, frozen=True, kw_only=True):
     """The subnet that it is projected into, with API server VNet integration."""
 
 
+PROBES_DISABLED = Missing(
+    what="the nodes",
+    resource_id="",
+    reason=Reason(
+        code="probes_disabled",
+        message="Nodes are not probed: NODE_PROBES is not on. Probes run a script on nodes as root, and need "
+        "a permission of their own.",
+    ),
+)
+
+
 class Snapshot(Struct, frozen=True, kw_only=True):
     """Everything that the checks may read about one cluster."""
 
@@ -141,5 +155,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     publishes them."""
     appliances: Mapping[str, Firewall | Missing] = {}
     """What stands at the addresses that routes to the control plane lead to, by address."""
+    probes: Probes | Missing = PROBES_DISABLED
+    """What probes saw on nodes; `Missing` where nodes are not probed at all."""
     taken_at: str
     """UTC, ISO 8601: when the reading began."""

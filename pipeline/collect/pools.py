@@ -150,7 +150,13 @@ async def _attach_machine(inventory: Inventory, machines: _Machines, machine: Vi
         machines.missing.append(interface)
         return
     name = (machine.computer_name or machine.name).lower()
-    node = Node(name=name, instance_id=machine.name, addresses=interface.addresses, members=interface.members)
+    node = Node(
+        name=name,
+        instance_id=machine.name,
+        addresses=interface.addresses,
+        machine_id=machine.id,
+        members=interface.members,
+    )
     _attach(machines, interface.model, node)
 
 
@@ -183,7 +189,13 @@ def _instance(scale_set: ScaleSet, interface: Interface) -> Node:
             number, digit = divmod(number, 36)
             digits = _BASE36[digit] + digits
     name = f"{scale_set.computer_name_prefix or scale_set.name}{(digits or instance).rjust(6, '0')}"
-    return Node(name=name, instance_id=instance, addresses=interface.addresses, members=interface.members)
+    return Node(
+        name=name,
+        instance_id=instance,
+        addresses=interface.addresses,
+        machine_id=interface.machine_id,
+        members=interface.members,
+    )
 
 
 def _no_machines(managed: ManagedCluster, pool: AgentPool, words: str) -> Missing:
