@@ -1,0 +1,158 @@
+"""The walk through chains: jumps, gotos, returns, policies, and what stays in doubt."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from packets.addresses import EVERY_ADDRESS, IntervalSet, parse_port_range, parse_prefixes, to_prefixes
+from packets.decisions import Doubt
+from packets.netfilter import Action, Chain, Kind, Policy, Question, Rule, Step, Table, answer, judge
+
+NODES = parse_prefixes(["10.240.0.0/24"])
+LOW = parse_prefixes(["10.240.0.0/25"])
+DOUBT = (Doubt("unknown_set", 'the members of ipset "x" are not shown'),)
+
+
+def rule(
+    kind: Kind, chain: str = "", *, sources: IntervalSet = EVERY_ADDRESS, doubtful: bool = False
+) -> Rule:
+    """A rule about some sources, or all."""
+    return Rule(
+        number=1,
+        text=kind,
+        action=Action(kind, kind, chain),
+        sources=sources,
+        doubts=DOUBT if doubtful else (),
+    )
+
+
+def table(chains: Mapping[str, Sequence[Rule]], policy: Policy) -> Table:
+    """A table of IPv4 whose base chain is INPUT."""
+    made = {
+        name: Chain(name, rules, policy if name == "INPUT" else "accept") for name, rules in chains.items()
+    }
+    return Table("ip", "filter", made)
+
+
+ACCEPT, DROP, RETURN = rule("accept"), rule("drop"), rule("return")
+MAYBE_DROP, MAYBE_ACCEPT = rule("drop", doubtful=True), rule("accept", doubtful=True)
+DROP_LOW = rule("drop", sources=LOW)
+
+CASES: dict[str, tuple[dict[str, Sequence[Rule]], Policy, str, tuple[str, ...], tuple[str, ...]]] = {
+    # chains, policy, outcome, blocked, unknown
+    "nothing but a policy": ({"INPUT": ()}, "accept", "allowed", (), ()),
+    "a policy that drops": ({"INPUT": ()}, "drop", "blocked", ("10.240.0.0/24",), ()),
+    "the first match decides": ({"INPUT": (ACCEPT, DROP)}, "drop", "allowed", (), ()),
+    "half of the sources": ({"INPUT": (DROP_LOW,)}, "accept", "mixed", ("10.240.0.0/25",), ()),
+    "a jump that drops": (
+        {"INPUT": (rule("jump", "A"),), "A": (DROP,)},
+        "accept",
+        "blocked",
+        ("10.240.0.0/24",),
+        (),
+    ),
+    "a jump that comes back": ({"INPUT": (rule("jump", "A"), ACCEPT), "A": ()}, "drop", "allowed", (), ()),
+    "a return in a jump": (
+        {"INPUT": (rule("jump", "A"), ACCEPT), "A": (RETURN, DROP)},
+        "drop",
+        "allowed",
+        (),
+        (),
+    ),
+    "a return in the base chain meets the policy": (
+        {"INPUT": (RETURN, ACCEPT)},
+        "drop",
+        "blocked",
+        ("10.240.0.0/24",),
+        (),
+    ),
+    "a goto does not come back": (
+        {"INPUT": (rule("goto", "A"), ACCEPT), "A": ()},
+        "drop",
+        "blocked",
+        ("10.240.0.0/24",),
+        (),
+    ),
+    "a goto in a jump comes back to the first chain": (
+        {"INPUT": (rule("jump", "A"), ACCEPT), "A": (rule("goto", "B"), DROP), "B": ()},
+        "drop",
+        "allowed",
+        (),
+        (),
+    ),
+    "a set nobody knows before a policy that says the same": (
+        {"INPUT": (MAYBE_DROP,)},
+        "drop",
+        "blocked",
+        ("10.240.0.0/24",),
+        (),
+    ),
+    "a set nobody knows decides": ({"INPUT": (MAYBE_DROP,)}, "accept", "unknown", (), ("10.240.0.0/24",)),
+    "what comes first is sure": ({"INPUT": (ACCEPT, MAYBE_DROP)}, "accept", "allowed", (), ()),
+    "a jump that may happen": (
+        {"INPUT": (rule("jump", "A", doubtful=True),), "A": (DROP_LOW,)},
+        "accept",
+        "mixed",
+        (),
+        ("10.240.0.0/25",),
+    ),
+    "a jump that may happen, and changes nothing": (
+        {"INPUT": (rule("jump", "A", doubtful=True), DROP), "A": (RETURN, ACCEPT)},
+        "accept",
+        "blocked",
+        ("10.240.0.0/24",),
+        (),
+    ),
+    "a doubt within a jump": (
+        {"INPUT": (rule("jump", "A"), DROP), "A": (MAYBE_ACCEPT,)},
+        "accept",
+        "unknown",
+        (),
+        ("10.240.0.0/24",),
+    ),
+    "a doubt within a goto": (
+        {"INPUT": (rule("goto", "A"), DROP), "A": (MAYBE_ACCEPT,)},
+        "accept",
+        "allowed",
+        (),
+        (),
+    ),
+    "a program decides": ({"INPUT": (rule("unknown"),)}, "accept", "unknown", (), ("10.240.0.0/24",)),
+    "a chain that is not shown": (
+        {"INPUT": (rule("jump", "A"),)},
+        "accept",
+        "unknown",
+        (),
+        ("10.240.0.0/24",),
+    ),
+    "a policy that is not shown": ({"INPUT": ()}, "unknown", "unknown", (), ("10.240.0.0/24",)),
+    "what only looks goes on": (
+        {"INPUT": (rule("continue"), DROP)},
+        "accept",
+        "blocked",
+        ("10.240.0.0/24",),
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_chain(name: str) -> None:
+    """The verdict of a base chain on all sources of a question."""
+    chains, policy, outcome, blocked, unknown = CASES[name]
+    question = Question.to_node(
+        "tcp", parse_port_range("10250"), sources=NODES, destinations=parse_prefixes(["10.240.0.4"])
+    )
+    decisions = judge([Step(table(chains, policy), "INPUT", 0)], question)
+    said = answer(decisions, question)
+    assert (said.outcome, said.blocked, said.unknown) == (outcome, blocked, unknown)
+    seen = [box.sources for one in decisions for box in one.packets]
+    assert to_prefixes(IntervalSet.of(part for one in seen for part in one.intervals)) == ("10.240.0.0/24",)
+
+
+def test_a_circle_is_refused() -> None:
+    """The kernel never has one; a text may."""
+    chains = {"INPUT": (rule("jump", "A"),), "A": (rule("jump", "A"),)}
+    question = Question.to_node("tcp", parse_port_range("10250"), sources=NODES, destinations=None)
+    with pytest.raises(ValueError, match="circle"):
+        judge([Step(table(chains, "accept"), "INPUT", 0)], question)
