@@ -20,6 +20,16 @@ async def scheduled_scan(timer: func.TimerRequest, requests: func.Out[str]) -> N
     requests.set(scan.request())
 
 
+@app.timer_trigger(arg_name="timer", schedule="%NODE_PROBE_SCHEDULE%", use_monitor=True)
+@app.queue_output(arg_name="requests", queue_name=SCAN_REQUESTS, connection=STORAGE)
+async def scheduled_probe(timer: func.TimerRequest, requests: func.Out[str]) -> None:  # noqa: ARG001
+    """Ask for a scan with probes of nodes, as often as NODE_PROBE_SCHEDULE says, if they are on."""
+    from pipeline import scan
+
+    if message := scan.probe_request():
+        requests.set(message)
+
+
 @app.queue_trigger(arg_name="message", queue_name=SCAN_REQUESTS, connection=STORAGE)
 @app.queue_output(arg_name="messages", queue_name=CLUSTER_SCANS, connection=STORAGE)
 async def start_scan(message: func.QueueMessage, messages: func.Out[typing.List[str]]) -> None:

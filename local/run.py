@@ -40,6 +40,7 @@ from local.children import (
 
 SAMPLE = ROOT / "local" / "fleets" / "sample"
 SCHEDULE = "0 */15 * * * *"
+PROBE_SCHEDULE = "0 5 * * * *"
 _COLOURS = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 _OUTCOMES = {"fail": "red", "unknown": "yellow", "pass": "green", "not_applicable": "dim"}
 
@@ -122,6 +123,9 @@ def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> i
             "AzureWebJobsStorage": storage_connection(ports.azurite, ports.azurite + 1, ports.azurite + 2),
             "FUNCTIONS_WORKER_RUNTIME": "python",
             "SCAN_SCHEDULE": os.environ.get("SCAN_SCHEDULE") or SCHEDULE,
+            "NODE_PROBE_SCHEDULE": os.environ.get("NODE_PROBE_SCHEDULE") or PROBE_SCHEDULE,
+            # Simulated nodes harm nobody's; on real ones somebody has to have said so.
+            "NODE_PROBES": os.environ.get("NODE_PROBES") or ("off" if real else "on"),
         }
         if not real:
             status.update("Starting the Azure simulator …")

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 _CONNECTIONS = 64
 """To Azure at once, over all clients: more only meets the throttle sooner."""
+_RUN_COMMANDS = 40
+"""Run commands on nodes that this process waits for at once."""
 
 # The emulator's account and key, which its documentation publishes
 # (https://learn.microsoft.com/azure/storage/common/storage-connect-azurite).
@@ -60,6 +62,7 @@ class Clients:
         self.tables: TableServiceClient | None = None
         self.inventories: dict[str, Any] = {}
         self.service_tags: dict[str, Any] = {}
+        self.run_commands = asyncio.Semaphore(_RUN_COMMANDS)
 
     def credential(self) -> AsyncTokenCredential:
         """The identity that the app runs as: managed identity in Azure, `az login` on a laptop."""
@@ -143,7 +146,9 @@ class Clients:
             # A stand-in on this machine wants tokens for the real thing.
             "credential_scopes": [f"{PUBLIC_CLOUD if loopback else endpoint}/.default"],
             "transport": AioHttpTransport(session=self.session, session_owner=False),
-            "per_retry_policies": [ArmPolicy(self.pacer, loopback=loopback)],
+            "per_retry_policies": [
+                ArmPolicy(self.pacer, loopback=loopback, probing=self.settings.node_probes)
+            ],
             # Four more tries, 0.8 s to 12.8 s apart, or as Retry-After says.
             "retry_total": 4,
             "connection_timeout": 10,

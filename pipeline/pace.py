@@ -7,7 +7,9 @@ back early starts its wait anew
 So requests are spaced as the bucket refills, more carefully as the header
 `x-ms-ratelimit-remaining-subscription-reads` nears zero, and one 429 holds back
 all of its subscription. A POST that only reads may be counted among the writes, of which
-there are 200, refilled at 10 a second: it is spaced as they are.
+there are 200, refilled at 10 a second: it is spaced as they are. Run commands on nodes have a limit
+of their own besides, 500 a minute in a subscription and region
+(https://learn.microsoft.com/azure/virtual-machines/compute-throttling-limits).
 """
 
 import asyncio
@@ -25,17 +27,19 @@ from pipeline import telemetry
 _SUBSCRIPTION = re.compile(r"/subscriptions/([^/?]+)", re.IGNORECASE)
 _REMAINING = "x-ms-ratelimit-remaining-subscription-{}"
 
-Bucket = Literal["reads", "writes"]
+Bucket = Literal["reads", "writes", "run-commands"]
 
-BURST = {"reads": 200, "writes": 150}
+BURST = {"reads": 200, "writes": 150, "run-commands": 100}
 """Requests that may go out at once: the bucket's 250 or 200, less what others may have taken."""
-REFILL = {"reads": 25.0, "writes": 10.0}
+REFILL = {"reads": 25.0, "writes": 10.0, "run-commands": 8.0}
 """Requests that come back each second."""
 LOW = 50
 """With fewer left than this, every request waits for its refill."""
 
 READING_POSTS = ("/listnetworkmanagereffectivesecurityadminrules",)
 """The ends of paths, in lower case, to which a POST changes nothing."""
+RUN_COMMAND = "/runcommand"
+"""The end of paths, in lower case, to which a POST runs a script on a node."""
 
 
 class _Budget:
@@ -61,7 +65,8 @@ class _Budget:
 
     def learn(self, response: AsyncHttpResponse) -> None:
         """Take note of what an answer says about the bucket."""
-        remaining = response.headers.get(_REMAINING.format(self.bucket), "")
+        counted = "reads" if self.bucket == "reads" else "writes"
+        remaining = response.headers.get(_REMAINING.format(counted), "")
         if remaining.isdecimal():
             self.remaining = int(remaining)
         if response.status_code == 429:
@@ -79,7 +84,9 @@ class Pacer:
     def is_held(self, url: str) -> bool:
         """Whether Azure has said to wait, and the time is not over."""
         now = asyncio.get_running_loop().time()
-        return any(self.budget(url, bucket).not_before > now for bucket in ("reads", "writes"))
+        return any(
+            self.budget(url, bucket).not_before > now for bucket in ("reads", "writes", "run-commands")
+        )
 
     def budget(self, url: str, bucket: Bucket = "reads") -> _Budget:
         """The budget that a request draws on; requests outside any subscription share one."""
@@ -105,29 +112,25 @@ class NotRegisteredError(ReadOnlyError):
 class ArmPolicy(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
     """Paces each try of each request, counts it, and refuses whatever would change Azure.
 
-    Plain HTTP is let through to a loopback endpoint only, where a stand-in for Azure runs.
+    Plain HTTP is let through to a loopback endpoint only, where a stand-in for Azure runs; run commands
+    only where probes of nodes are switched on.
     """
 
-    def __init__(self, pacer: Pacer, *, loopback: bool) -> None:
+    def __init__(self, pacer: Pacer, *, loopback: bool, probing: bool = False) -> None:
         super().__init__()
         self._pacer = pacer
         self._loopback = loopback
+        self._probing = probing
 
     async def send(
         self, request: PipelineRequest[HttpRequest]
     ) -> PipelineResponse[HttpRequest, AsyncHttpResponse]:
         """Send one try of a request."""
         http = request.http_request
-        reads = http.method == "GET"
-        if not reads and not (
-            http.method == "POST" and urlsplit(http.url).path.lower().endswith(READING_POSTS)
-        ):
-            if urlsplit(http.url).path.lower().endswith("/register"):
-                raise NotRegisteredError(f"a resource provider is not registered: {http.url}")
-            raise ReadOnlyError(f"Tunnelwatch only reads, and this is {http.method} {http.url}")
+        bucket = self._bucket(http)
         if self._loopback:
             request.context.options["enforce_https"] = False
-        budget = self._pacer.budget(http.url, "reads" if reads else "writes")
+        budget = self._pacer.budget(http.url, bucket)
         await budget.take()
         try:
             response = await self.next.send(request)
@@ -137,3 +140,16 @@ class ArmPolicy(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         telemetry.count_azure_request(http.url, response.http_response.status_code)
         budget.learn(response.http_response)
         return response
+
+    def _bucket(self, http: HttpRequest) -> Bucket:
+        """Whose limit a request counts against; raises `ReadOnlyError` for one that must not be made."""
+        if http.method == "GET":
+            return "reads"
+        path = urlsplit(http.url).path.lower()
+        if http.method == "POST" and path.endswith(READING_POSTS):
+            return "writes"
+        if http.method == "POST" and path.endswith(RUN_COMMAND) and self._probing:
+            return "run-commands"
+        if path.endswith("/register"):
+            raise NotRegisteredError(f"a resource provider is not registered: {http.url}")
+        raise ReadOnlyError(f"Tunnelwatch only reads, and this is {http.method} {http.url}")

@@ -1,7 +1,8 @@
 """Forget what is older than the retention says, a bounded piece at a time.
 
 What is deleted: resolved findings with their history, transitions of findings that live
-on, retired clusters, and what was known of scans. Open findings are never touched.
+on, retired clusters, what was known of scans, and what probes saw long ago. Open findings are
+never touched.
 """
 
 from datetime import datetime, timedelta
@@ -50,6 +51,8 @@ async def _prune(store: Store, cutoff: datetime, scans_cutoff: datetime) -> dict
         "scans": await _delete(store.scans, "PartitionKey eq 'scan' and Timestamp lt @cutoff", old),
         "alerts": await _delete(store.scans, "PartitionKey eq 'alert' and Timestamp lt @cutoff", old),
         "poison": await _delete(store.scans, "PartitionKey eq 'poison' and At lt @cutoff", old),
+        # Nodes that are still there are probed again and again; clusters go.
+        "probes": await _delete(store.probes, "At lt @cutoff", {"cutoff": scans_cutoff}),
         # Partitions of scans begin with the digits of their year.
         "scanned": await _delete(
             store.scans,

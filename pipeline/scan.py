@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from facts.filters import Missing
 from facts.finding import CheckResult, Outcome, Reason
 from facts.resource_id import parse_cluster
+from facts.snapshot import Snapshot
 from facts.times import timestamp
-from pipeline import clients, retention, scans, telemetry
+from pipeline import clients, retention, scans, settings, telemetry
 from pipeline.collect import Deleted, collect
 from pipeline.collect.inventory import of_scan
 from pipeline.discover import discover
@@ -22,11 +23,18 @@ class TryAgainError(RuntimeError):
     """The cluster could not be looked at for now: the message goes back to the queue."""
 
 
-def request() -> str:
-    """The message that starts a scheduled scan."""
+def request(*, probes: bool = False) -> str:
+    """The message that starts a scheduled scan, or a scheduled round of probes."""
     return scans.encode(
-        ScanRequest(schema=scans.SCHEMA, scan_id=scans.new_scan_id(utc_now()), reason="schedule")
+        ScanRequest(
+            schema=scans.SCHEMA, scan_id=scans.new_scan_id(utc_now()), reason="schedule", probes=probes
+        )
     )
+
+
+def probe_request() -> str | None:
+    """The message that starts a scheduled round of probes; None where nodes are not to be probed."""
+    return request(probes=True) if settings.load().node_probes else None
 
 
 async def start(body: str) -> list[str]:
@@ -148,10 +156,27 @@ async def _scan(azure: clients.Clients, store: Store, message: ClusterScan, key:
         results = unknown_throughout(seen.reason)
         cluster = None
     else:
-        results = examine(seen, scan_id=message.scan_id)
+        results = await _judge(azure, store, message, seen, key)
         cluster = seen.cluster
     await record(store, message, results, cluster=cluster, now=utc_now(), began=began)
     await scans.mark(store, message, key, failed=False, unknown=_cannot_tell(results))
+
+
+async def _judge(
+    azure: clients.Clients, store: Store, message: ClusterScan, seen: Snapshot, key: str
+) -> tuple[CheckResult, ...]:
+    """What the checks say, with what probes of nodes have seen; they are made now where a fault is new."""
+    if not azure.settings.node_probes or seen.cluster.stopped:
+        return examine(seen, scan_id=message.scan_id)
+    from pipeline.probe.nodes import NodeProbes
+
+    open_before = [stored.value for stored in (await store.open_findings(key)).values()]
+    probes = NodeProbes(azure, store, seen, message.scan_id, open_before)
+    results = examine(await probes.known(due=message.probes), scan_id=message.scan_id)
+    if not message.probes and probes.to_be_confirmed(results):
+        telemetry.log.info("a fault is new: nodes are probed at once")
+        results = examine(await probes.known(due=True), scan_id=message.scan_id)
+    return results
 
 
 def _cannot_tell(checks: Iterable[CheckResult | CheckState]) -> bool:

@@ -12,6 +12,8 @@ from msgspec import Struct
 
 DEFAULT_SCHEDULE = "0 */15 * * * *"
 """Every 15 minutes, as an NCRONTAB expression: second, minute, hour, day, month, weekday."""
+DEFAULT_PROBE_SCHEDULE = "0 5 * * * *"
+"""Hourly, five minutes past, apart from the scans of the default schedule."""
 PUBLIC_CLOUD = "https://management.azure.com"
 TUNNELS = ("konnectivity", "tunnel-front", "aks-link")
 """What may carry a cluster's tunnel."""
@@ -38,6 +40,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What carries the tunnel of clusters whose tag `tunnelwatch:tunnel` does not say."""
     dns_server: tuple[str, int] | None = None
     """Whom to ask for API servers' names: address and port; `None` for the system's resolver."""
+    node_probes: bool = False
+    """Whether a script may be run on nodes, as root, to see what only they can tell."""
+    node_probe_schedule: str = DEFAULT_PROBE_SCHEDULE
+    node_probes_per_pool: int = 3
+    """How many nodes of a pool are probed in one scan."""
     storage: Mapping[str, str]
     """The settings that begin with `AzureWebJobsStorage`."""
     otlp_endpoint: str = ""
@@ -45,22 +52,28 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def scan_interval(self) -> timedelta:
         """The longest time between two scans that the schedule asks for, over its next runs."""
-        runs = _runs(self.scan_schedule)
-        times: list[datetime] = [runs.get_next(datetime) for _ in range(100)]
-        return max(later - earlier for earlier, later in pairwise(times))
+        return _longest(self.scan_schedule)
+
+    @property
+    def probe_interval(self) -> timedelta:
+        """The longest time between two rounds of probes that the schedule asks for."""
+        return _longest(self.node_probe_schedule)
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings; raises `SettingsError` naming the first that cannot be used."""
     env = os.environ if environment is None else environment
     return Settings(
-        scan_schedule=_schedule(env.get("SCAN_SCHEDULE") or DEFAULT_SCHEDULE),
+        scan_schedule=_schedule(env, "SCAN_SCHEDULE", DEFAULT_SCHEDULE),
         subscription_ids=_subscriptions(env.get("AZURE_SUBSCRIPTION_IDS", "")),
         arm_endpoint=_endpoint(env.get("ARM_ENDPOINT") or PUBLIC_CLOUD),
         retention_days=_number(env, "RETENTION_DAYS", 90, 1, 3650),
         scan_timeout_seconds=_number(env, "SCAN_TIMEOUT_SECONDS", 240, 10, 540),
         tunnel=_tunnel(env.get("TUNNEL") or "konnectivity"),
         dns_server=_dns_server(env.get("DNS_SERVER", "")),
+        node_probes=_switch(env, "NODE_PROBES"),
+        node_probe_schedule=_schedule(env, "NODE_PROBE_SCHEDULE", DEFAULT_PROBE_SCHEDULE),
+        node_probes_per_pool=_number(env, "NODE_PROBES_PER_POOL", 3, 1, 50),
         storage={name: value for name, value in env.items() if name.startswith("AzureWebJobsStorage")},
         otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
     )
@@ -73,7 +86,15 @@ def _runs(schedule: str) -> Any:
     return croniter(schedule, datetime(2026, 1, 1, tzinfo=UTC), second_at_beginning=True, day_or=False)
 
 
-def _schedule(text: str) -> str:
+def _longest(schedule: str) -> timedelta:
+    """The longest time between two runs of a schedule, over its next ones."""
+    runs = _runs(schedule)
+    times: list[datetime] = [runs.get_next(datetime) for _ in range(100)]
+    return max(later - earlier for earlier, later in pairwise(times))
+
+
+def _schedule(env: Mapping[str, str], name: str, default: str) -> str:
+    text = env.get(name) or default
     comes_up = len(text.split()) == 6
     try:
         _runs(text).get_next()
@@ -81,10 +102,17 @@ def _schedule(text: str) -> str:
         comes_up = False
     if not comes_up:
         raise SettingsError(
-            f"SCAN_SCHEDULE: {text!r} is no NCRONTAB expression of six fields that ever comes up, "
-            f"such as {DEFAULT_SCHEDULE!r}"
+            f"{name}: {text!r} is no NCRONTAB expression of six fields that ever comes up, "
+            f"such as {default!r}"
         )
     return text
+
+
+def _switch(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name, "").strip().lower()
+    if text not in {"", "on", "off"}:
+        raise SettingsError(f"{name}: {env[name]!r} is neither on nor off")
+    return text == "on"
 
 
 def _subscriptions(text: str) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ clusters scanned each second.
 Table `tunnelwatchscans` holds what is known of scans: partition `scan` a summary each,
 newest first; partition `{scan id}` a row for each cluster that is through; partition
 `poison` the messages that were given up; partition `alert` the alerts that were taken in.
+
+Table `tunnelwatchprobes` is `pipeline.probe.evidence`'s.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -34,6 +36,7 @@ from pipeline.lifecycle import Change, Transition
 
 FLEET = "tunnelwatch"
 SCANS = "tunnelwatchscans"
+PROBES = "tunnelwatchprobes"
 _PARTITION = "fleet"
 _CHUNK = 30_000
 """Characters of a document in one property: a string property holds 32 Ki UTF-16 units."""
@@ -113,12 +116,13 @@ class Page(Struct, frozen=True):
 
 
 class Store:
-    """The two tables. They are made when something is first written to them."""
+    """The three tables. They are made when something is first written to them."""
 
     def __init__(self, service: TableServiceClient) -> None:
         self._service = service
         self.fleet = service.get_table_client(FLEET)
         self.scans = service.get_table_client(SCANS)
+        self.probes = service.get_table_client(PROBES)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -273,6 +277,10 @@ class Store:
             await self._service.create_table_if_not_exists(SCANS)
             return await self.add_scan(entity)
         return True
+
+    async def make_probes(self) -> None:
+        """Make the table of probes."""
+        await self._service.create_table_if_not_exists(PROBES)
 
     async def get_scan(self, partition: str, row: str) -> Mapping[str, Any] | None:
         """A row about scans."""

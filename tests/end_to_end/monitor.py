@@ -109,6 +109,7 @@ class Monitor:
         return {
             "AzureWebJobsStorage": self.azurite.connection_string,
             "SCAN_SCHEDULE": NEVER,
+            "NODE_PROBE_SCHEDULE": NEVER,
             **self.azure.identity_env(),
             **self._env,
         }

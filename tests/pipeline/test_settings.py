@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.settings import DEFAULT_SCHEDULE, Settings, SettingsError, load
+from pipeline.settings import DEFAULT_PROBE_SCHEDULE, DEFAULT_SCHEDULE, Settings, SettingsError, load
 
 ONE = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"
 TWO = "6c0b6a52-3a0e-4a58-9d0c-0f5a3b1e7c41"
@@ -64,6 +64,13 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TUNNEL", "", "tunnel", "konnectivity"),
         ("TUNNEL", " Tunnel-Front ", "tunnel", "tunnel-front"),
         ("TUNNEL", "aks-link", "tunnel", "aks-link"),
+        ("NODE_PROBES", "", "node_probes", False),
+        ("NODE_PROBES", "off", "node_probes", False),
+        ("NODE_PROBES", " On ", "node_probes", True),
+        ("NODE_PROBE_SCHEDULE", "", "node_probe_schedule", DEFAULT_PROBE_SCHEDULE),
+        ("NODE_PROBE_SCHEDULE", "0 0 */6 * * *", "node_probe_schedule", "0 0 */6 * * *"),
+        ("NODE_PROBES_PER_POOL", "", "node_probes_per_pool", 3),
+        ("NODE_PROBES_PER_POOL", "1", "node_probes_per_pool", 1),
         ("DNS_SERVER", "", "dns_server", None),
         ("DNS_SERVER", "10.0.0.53", "dns_server", ("10.0.0.53", 53)),
         ("DNS_SERVER", " 10.0.0.53:5353 ", "dns_server", ("10.0.0.53", 5353)),
@@ -105,6 +112,10 @@ def test_a_setting(name: str, text: str, field: str, value: object) -> None:
         ("SCAN_TIMEOUT_SECONDS", "9"),
         ("SCAN_TIMEOUT_SECONDS", "541"),
         ("TUNNEL", "openvpn"),
+        ("NODE_PROBES", "yes please"),
+        ("NODE_PROBE_SCHEDULE", "hourly"),
+        ("NODE_PROBES_PER_POOL", "0"),
+        ("NODE_PROBES_PER_POOL", "51"),
         ("DNS_SERVER", "dns.example.com"),
         ("DNS_SERVER", "10.0.0.53:0"),
         ("DNS_SERVER", "10.0.0.53:dns"),
