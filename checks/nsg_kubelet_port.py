@@ -33,11 +33,12 @@ Documentation: https://learn.microsoft.com/troubleshoot/azure/azure-kubernetes/c
 
 from collections.abc import Iterator
 
-from checks._places import Names, Place, all_stopped, node_places, pod_places
+from checks._kubelet import DOCS, KUBELET, kubelet_traffic
+from checks._places import Names, all_stopped
 from checks._remedies import Wish, security_remedies
-from checks._security import Block, Traffic, judge
+from checks._security import Block, judge
 from facts import resource_id
-from facts.filters import AdminRules, Missing
+from facts.filters import AdminRules
 from facts.finding import Fault, Reason, Severity, Statement, Unknown
 from facts.snapshot import Snapshot
 
@@ -46,34 +47,20 @@ CAUSE = 1
 SEVERITY = Severity.CRITICAL
 AFFECTS = ("logs", "exec", "port-forward", "webhooks")
 
-KUBELET = 10250
-"""The kubelet's port (https://kubernetes.io/docs/reference/networking/ports-and-protocols/)."""
-DOCS = (
-    "https://learn.microsoft.com/troubleshoot/azure/azure-kubernetes/connectivity/tunnel-connectivity-issues"
-)
-
 
 def check(snapshot: Snapshot) -> Iterator[Statement]:
     """Judge TCP 10250 from wherever the tunnel may come to all places where nodes stand."""
     if stopped := all_stopped(snapshot):
         yield stopped
         return
-    nodes, unread = node_places(snapshot)
-    pods, unread_pods = pod_places(snapshot)
-    api_server, unread_server = _api_server(snapshot)
-    yield from (*unread, *unread_pods, *unread_server)
+    traffic, unread = kubelet_traffic(snapshot)
+    yield from unread
     if not any(pool.placements or pool.missing for pool in snapshot.pools):
         yield Unknown(
             reason=Reason(
                 code="no_data", message="Azure shows no node pool of this cluster whose network can be read."
             )
         )
-    traffic = Traffic(
-        protocol="tcp",
-        port=KUBELET,
-        sources=(*nodes, *pods, *api_server),
-        destinations=tuple(nodes),
-    )
     judged = judge(traffic, Names(snapshot))
     wish = Wish(
         cluster=snapshot.cluster,
@@ -85,19 +72,6 @@ def check(snapshot: Snapshot) -> Iterator[Statement]:
     for block in judged.blocks:
         yield _fault(wish, block, judged.blocks)
     yield from judged.unknown
-
-
-def _api_server(snapshot: Snapshot) -> tuple[list[Place], list[Unknown]]:
-    """The subnet that the API server comes from, with VNet integration."""
-    if not snapshot.cluster.vnet_integration:
-        return [], []
-    subnet = snapshot.api_server.subnet if snapshot.api_server else None
-    if isinstance(subnet, Missing):
-        return [], [Unknown(reason=subnet.reason)]
-    if subnet is None:
-        message = "The cluster has API server VNet integration, but does not name the API server's subnet."
-        return [], [Unknown(reason=Reason(code="no_data", message=message))]
-    return [Place.of("api-server", "API server", subnet)], []
 
 
 def _fault(wish: Wish, block: Block, blocks: list[Block]) -> Fault:

@@ -73,6 +73,8 @@ class Fault(Struct, frozen=True, kw_only=True):
     remediation: tuple[Remediation, ...]
     severity: Severity | None = None
     """`None` for the check's own severity."""
+    cause: int | None = None
+    """The cause of the runbook that this one comes from; `None` for the check's own."""
     confidence: Confidence = "derived"
 
 

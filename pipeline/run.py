@@ -99,7 +99,7 @@ def _stamp(check: Check, fault: Fault, cluster: ClusterRef, now: str, scan_id: s
     return Finding(
         id=finding_id(cluster.id, check.id, fault.subject),
         check=check.id,
-        cause=check.cause,
+        cause=check.cause if fault.cause is None else fault.cause,
         severity=fault.severity or check.severity,
         status=Status.OPEN,
         cluster=cluster,
