@@ -13,7 +13,7 @@ from msgspec import Struct
 from facts.finding import Reason
 
 
-class Missing(Struct, frozen=True, kw_only=True):
+class Missing(Struct, frozen=True, kw_only=True, tag=True):
     """Something that could not be read."""
 
     what: str

@@ -31,7 +31,7 @@ class Reach(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
     """The tool's own words, one line, where the answer is not `open`."""
 
 
-class Ufw(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Ufw(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, tag=True):
     """The Uncomplicated Firewall of a node."""
 
     installed: bool

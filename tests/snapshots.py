@@ -19,7 +19,18 @@ from facts.filters import (
     SecurityRule,
 )
 from facts.finding import ClusterRef, Reason
-from facts.snapshot import ApiServer, Cluster, Node, NodePool, Placement, Snapshot, Subnet, VirtualNetwork
+from facts.probes import Dump, DumpName, NodeReport, Probes, Reach, Ufw
+from facts.snapshot import (
+    PROBES_DISABLED,
+    ApiServer,
+    Cluster,
+    Node,
+    NodePool,
+    Placement,
+    Snapshot,
+    Subnet,
+    VirtualNetwork,
+)
 
 SUBSCRIPTION = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"
 NODE_GROUP = "MC_rg-shop_aks-shop_westeurope"
@@ -211,6 +222,14 @@ def subnet(
     )
 
 
+def machine_id(pool: str, number: int) -> str:
+    """The id of a scale set's instance."""
+    return (
+        f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{NODE_GROUP}/providers/Microsoft.Compute"
+        f"/virtualMachineScaleSets/aks-{pool}-vmss/virtualMachines/{number}"
+    )
+
+
 def pool(
     name: str,
     place: Subnet | Missing,
@@ -222,19 +241,26 @@ def pool(
     lost: tuple[Missing, ...] = (),
     pods: Subnet | Missing | None = None,
     joins: str = "",
+    mode: str = "User",
+    os_type: str = "Linux",
 ) -> NodePool:
     """A pool whose nodes have the addresses given, one each; `a,b` for a node with two.
 
     `joins` are the application security groups of nodes to come; `joined` says of those that exist.
     """
     machines = tuple(
-        Node(name=f"aks-{name}-{number}", instance_id=str(number), addresses=tuple(addresses.split(",")))
+        Node(
+            name=f"aks-{name}-{number}",
+            instance_id=str(number),
+            addresses=tuple(addresses.split(",")),
+            machine_id=machine_id(name, number),
+        )
         for number, addresses in enumerate(nodes.split())
     )
     return NodePool(
         name=name,
-        mode="User",
-        os_type="Linux",
+        mode=mode,
+        os_type=os_type,
         type="VirtualMachineScaleSets",
         count=len(machines) if count is None else count,
         power_state="Stopped" if stopped else "Running",
@@ -274,6 +300,7 @@ def snapshot(
     api: ApiServer | None = None,
     service_tags: Mapping[str, tuple[str, ...]] | Missing | None = None,
     appliances: Mapping[str, Firewall | Missing] | None = None,
+    probes: Probes | Missing = PROBES_DISABLED,
     **fields: Any,
 ) -> Snapshot:
     """A cluster with these pools; `fields` are the cluster's own."""
@@ -296,5 +323,44 @@ def snapshot(
         api_server=api,
         service_tags=service_tags or {},
         appliances=appliances or {},
+        probes=probes,
         taken_at=TAKEN_AT,
     )
+
+
+def report(
+    pool: str,
+    number: int,
+    *,
+    ufw: str | Missing = "",
+    dumps: Mapping[DumpName, str] | None = None,
+    unread: tuple[Reason, ...] = (),
+    reach: str = "",
+    interface: str = "eth0",
+) -> NodeReport:
+    """What a probe brought back from a node: `ufw` is its status, empty where UFW is not installed.
+
+    `reach` is what answered, as `10.240.0.5:open 10.240.1.4:timeout`.
+    """
+    answers = [word.rsplit(":", 1) for word in reach.split()]
+    return NodeReport(
+        node=f"aks-{pool}-{number}",
+        machine_id=machine_id(pool, number),
+        taken_at=TAKEN_AT,
+        os="Ubuntu 22.04.5 LTS",
+        interface=interface,
+        ufw=ufw if isinstance(ufw, Missing) else Ufw(installed=bool(ufw), status=ufw),
+        dumps=tuple(Dump(name=name, text=text) for name, text in (dumps or {}).items()),
+        unread=unread,
+        reach=tuple(
+            Reach(address=address, answer=answer, said="" if answer == "open" else f"nc: {answer}")  # type: ignore[arg-type]
+            for address, answer in answers
+        ),
+    )
+
+
+def unprobed(pool: str, number: int, code: str = "busy") -> Missing:
+    """A node that could not be probed."""
+    what = machine_id(pool, number)
+    reason = Reason(code=code, message=f"Could not probe aks-{pool}-{number}.", resource=what)
+    return Missing(what=f"aks-{pool}-{number}", resource_id=what, reason=reason)

@@ -70,7 +70,10 @@ def choose(
 
 
 def addresses(chosen: Iterable[Target], nodes: dict[str, Target], scan_id: str) -> tuple[str, ...]:
-    """The addresses that every probed node tries: the others that are probed, then some of the rest."""
+    """The addresses that every probed node tries: the others that are probed, then some of the rest.
+
+    Of each node the first, by which the control plane knows it.
+    """
     own = list(chosen)
     others = sorted(
         (target for target in nodes.values() if target not in own),
@@ -78,7 +81,7 @@ def addresses(chosen: Iterable[Target], nodes: dict[str, Target], scan_id: str) 
     )
     found: dict[str, None] = {}
     for target in (*own, *others):
-        found.update(dict.fromkeys(_readable(target.node.addresses)))
+        found.update(dict.fromkeys(_readable(target.node.addresses[:1])))
     return tuple(found)[:MOST_ADDRESSES]
 
 
