@@ -60,7 +60,7 @@ async def test_what_is_gone_is_forgotten(store: Store) -> None:
 
 async def test_a_report_too_long_to_be_kept_is_told(store: Store) -> None:
     """It is no look at nothing: the node is one that could not be seen."""
-    text = random.Random(1).randbytes(1_000_000).hex()
+    text = random.Random(1).randbytes(1_000_000).hex()  # noqa: S311 - nothing secret
     report = make.report("pool", 1, dumps={"nft": text})
     await evidence.save(
         store, "aks-1", Look(machine_id=report.machine_id, at=NOW, scan_id="s", report=report)
