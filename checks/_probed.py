@@ -5,15 +5,16 @@ from typing import Any
 
 from msgspec import Struct
 
-from checks._kubelet import kubelet_traffic
+from checks._kubelet import KUBELET, kubelet_traffic
 from checks._places import Place, all_stopped
 from checks._remedies import az
 from facts import resource_id
 from facts.filters import Missing
 from facts.finding import NotApplicable, Reason, Remediation, Statement, Unknown
-from facts.probes import NodeReport
+from facts.probes import NodeReport, Reach
 from facts.snapshot import Node, NodePool, Snapshot
-from packets.addresses import IPV4, IPV6, NOTHING, IntervalSet, parse_prefix, union
+from packets.addresses import EVERY_PORT, IPV4, IPV6, NOTHING, IntervalSet, parse_prefix, union
+from packets.boxes import Box
 
 POLICY_DOCS = "https://learn.microsoft.com/azure/aks/support-policies"
 POLICY = (
@@ -23,6 +24,8 @@ POLICY = (
 )
 """What to know before a node's firewall is touched
 (https://learn.microsoft.com/azure/aks/support-policies#user-responsibilities-for-aks-cluster-and-node-operations)."""
+ENDED = {"refused": "refused", "timeout": "timed out", "unreachable": "found no way"}
+"""How a connection that failed ended, in words."""
 COMMANDED = 10
 """Nodes for which commands are written out; beyond that they are named in the evidence."""
 
@@ -157,6 +160,67 @@ def few(words: Sequence[str], count: int = 5) -> str:
     return ", ".join(words[:count]) + (" …" if len(words) > count else "")
 
 
+class Try(Struct, frozen=True):
+    """A connection that a probe tried to another node's kubelet."""
+
+    source: Probed
+    pool: NodePool
+    """Of the node that was tried."""
+    node: Node
+    reach: Reach
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did not come through."""
+        return self.reach.answer in ENDED
+
+    @property
+    def packets(self) -> Box:
+        """What it was made of: from the node's address of the same family, and whatever port."""
+        v6 = ":" in self.reach.address
+        mine = next((own for own in self.source.node.addresses if (":" in own) == v6), "")
+        return Box(
+            union(_readable((mine,))),
+            EVERY_PORT,
+            union(_readable((self.reach.address,))),
+            IntervalSet(((KUBELET, KUBELET),)),
+        )
+
+    @property
+    def subnets(self) -> tuple[str, str]:
+        """The keys of the subnets that it went between, as far as they are known."""
+        return _subnet(self.source.pool, self.source.node), _subnet(self.pool, self.node)
+
+
+def tries_of(snapshot: Snapshot, probed: Sequence[Probed]) -> tuple[list[Try], list[Unknown]]:
+    """The connections that were tried to nodes that exist, and those whose outcome nobody knows."""
+    by_address = {
+        number: (pool, node)
+        for pool in snapshot.pools
+        if not pool.stopped and pool.os_type.lower() != "windows"
+        for node in _nodes(pool)
+        for address in _readable(node.addresses)
+        for number, _ in address.intervals
+    }
+    tries, untold = [], []
+    for one in probed:
+        for reach in one.report.reach:
+            number = next((low for own in _readable((reach.address,)) for low, _ in own.intervals), -1)
+            pool, node = by_address.get(number, (None, None))
+            if pool is None or node is None or node.machine_id == one.node.machine_id:
+                continue
+            if reach.answer == "error":
+                message = (
+                    f'Node "{one.node.name}" could not try TCP {KUBELET} of {node.name} ({reach.address}): '
+                    f"{reach.said or 'it did not say why'}."
+                )
+                reason = Reason(code="probe_failed", message=message, resource=one.node.machine_id)
+                untold.append(Unknown(reason=reason))
+            else:
+                tries.append(Try(one, pool, node, reach))
+    return tries, untold
+
+
 def reached(probed: Sequence[Probed], node: Node) -> bool | None:
     """Whether other nodes' connections to a node came through; None if none was tried or some did."""
     mine = own_addresses(node)
@@ -176,6 +240,14 @@ def _no_linux(words: str) -> NotApplicable:
 def _nodes(pool: NodePool) -> Iterator[Node]:
     for placement in pool.placements:
         yield from placement.nodes
+
+
+def _subnet(pool: NodePool, node: Node) -> str:
+    for placement in pool.placements:
+        if any(own.machine_id == node.machine_id for own in placement.nodes):
+            subnet = placement.subnet
+            return resource_id.key(subnet.resource_id if isinstance(subnet, Missing) else subnet.id)
+    return ""
 
 
 def _readable(addresses: Iterable[str]) -> Iterator[IntervalSet]:

@@ -4,7 +4,8 @@ Reads: the security admin rules in force on the virtual network, the security gr
 subnet level and on the nodes' network interfaces, for every pair of node pools in both
 directions; where pods have addresses of the network, also from their subnets, and with API
 server VNet integration from the API server's. Application security groups are resolved
-to the nodes that are in them, service tags to what Azure publishes of them.
+to the nodes that are in them, service tags to what Azure publishes of them. Where nodes are
+probed, whether connections that a rule denies do fail.
 
 Why: the tunnel ends on a few nodes, and from there the control plane reaches every
 other node's kubelet on TCP 10250. Where a security group denies that, `kubectl logs`,
@@ -35,10 +36,11 @@ from collections.abc import Iterator
 
 from checks._kubelet import DOCS, KUBELET, kubelet_traffic
 from checks._places import Names, all_stopped
+from checks._probed import Try, look, plural, tries_of
 from checks._remedies import Wish, security_remedies
 from checks._security import Block, judge
 from facts import resource_id
-from facts.filters import AdminRules
+from facts.filters import AdminRules, Missing
 from facts.finding import Fault, Reason, Severity, Statement, Unknown
 from facts.snapshot import Snapshot
 
@@ -69,12 +71,39 @@ def check(snapshot: Snapshot) -> Iterator[Statement]:
         summary=f"Allow TCP {KUBELET} between the node subnets",
         docs=DOCS,
     )
+    tried = _tried(snapshot)
     for block in judged.blocks:
-        yield _fault(wish, block, judged.blocks)
+        yield _fault(wish, block, judged.blocks, [one for one in tried if _meets(block, one)])
     yield from judged.unknown
 
 
-def _fault(wish: Wish, block: Block, blocks: list[Block]) -> Fault:
+def _tried(snapshot: Snapshot) -> list[Try]:
+    """The connections that probes tried, where nodes are probed."""
+    if isinstance(snapshot.probes, Missing):
+        return []
+    return tries_of(snapshot, look(snapshot)[0])[0]
+
+
+def _meets(block: Block, one: Try) -> bool:
+    """Whether a connection is one that a rule denies."""
+    return any(not (box & one.packets).empty for box in block.boxes)
+
+
+def _probed(tried: list[Try]) -> tuple[str, dict[str, int]]:
+    """What probes saw of what a rule denies: in words, and in numbers."""
+    if not tried:
+        return "", {}
+    failed = sum(one.failed for one in tried)
+    words = (
+        f" Probes confirm it: {failed} of {plural(len(tried), 'connection')} failed."
+        if failed
+        else f" Yet {plural(len(tried), 'connection')} of probes came through: the rule is not in force (yet), "
+        "or something lets them past it."
+    )
+    return words, {"tried": len(tried), "failed": failed}
+
+
+def _fault(wish: Wish, block: Block, blocks: list[Block], tried: list[Try]) -> Fault:
     rule, layer = block.rule, block.layer
     sources, destinations = block.reach
     way = layer.direction.lower()
@@ -85,6 +114,7 @@ def _fault(wish: Wish, block: Block, blocks: list[Block]) -> Fault:
     else:
         title = f'NSG "{layer.filter.name}" rule "{rule.name}"'
     count = len(block.nodes)
+    seen, numbers = _probed(tried)
     now = (
         f"{count} node{'s' * (count != 1)} cannot be reached now"
         if count
@@ -100,10 +130,11 @@ def _fault(wish: Wish, block: Block, blocks: list[Block]) -> Fault:
             f"at {block.where.rpartition(' ')[0]} level, denies {way} TCP {KUBELET} from "
             f"{', '.join(sources)} to {', '.join(destinations)}. {now}. The tunnel can reach the kubelet of "
             "a node only from itself or from where the rule does not apply, so logs, exec, port-forward and "
-            "webhooks time out."
+            f"webhooks time out.{seen}"
         ),
         resource=rule.id,
         severity=None if block.now else Severity.WARNING,
-        evidence=block.evidence(wish.traffic),
+        confidence="observed" if numbers.get("failed") else "derived",
+        evidence={**block.evidence(wish.traffic), **({"probes": numbers} if numbers else {})},
         remediation=security_remedies(wish, block, blocks),
     )

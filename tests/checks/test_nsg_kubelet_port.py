@@ -11,6 +11,7 @@ from msgspec import structs
 from checks.nsg_kubelet_port import check
 from facts.filters import AdminRules, Direction, Missing, NetworkSecurityGroup, SecurityRule
 from facts.finding import Fault, Remediation, Severity, Statement, Unknown
+from facts.probes import Probes
 from facts.snapshot import NodePool, Placement, Snapshot, Subnet
 from packets.addresses import parse_prefix, parse_prefixes
 from packets.nsg import free_priority
@@ -27,6 +28,7 @@ from tests.snapshots import (
     network_id,
     nsg,
     pool,
+    report,
     route,
     route_table,
     rule,
@@ -1448,3 +1450,24 @@ def test_on_the_group_that_aks_manages_removing_comes_first(
     ways = fault(what).remediation
     assert [verb(way.commands[0]) for way in ways] == verbs
     assert ("AKS manages this group" in "".join(way.summary for way in ways)) is (verbs[0] == "delete")
+
+
+@pytest.mark.parametrize(
+    ("reach", "confidence", "words"),
+    [
+        ("", "derived", ""),
+        ("10.240.2.4:timeout", "observed", "1 of 1 connection failed"),
+        ("10.240.2.4:open", "derived", "1 connection of probes came through"),
+        ("10.240.1.5:timeout", "derived", ""),
+    ],
+)
+def test_probes_confirm_or_contradict(reach: str, confidence: str, words: str) -> None:
+    """What nodes saw of the very connections that a rule denies; others say nothing of it."""
+    first = subnet("a", "10.240.1.0/24")
+    second = subnet("b", "10.240.2.0/24", nsg("b", rule("deny", 100, sources="10.240.1.0/24")))
+    pools = (pool("one", first, "10.240.1.4 10.240.1.5"), pool("two", second, "10.240.2.4"))
+    probes = Probes(reports=(report("one", 0, reach=reach),))
+    [found] = [one for one in check(snapshot(*pools, probes=probes)) if isinstance(one, Fault)]
+    assert found.confidence == confidence
+    assert words in found.detail
+    assert ("Probes" in found.detail or "probes" in found.detail) is bool(words)
