@@ -97,8 +97,8 @@ def _probed(tried: list[Try]) -> tuple[str, dict[str, int]]:
     words = (
         f" Probes confirm it: {failed} of {plural(len(tried), 'connection')} failed."
         if failed
-        else f" Yet {plural(len(tried), 'connection')} of probes came through: the rule is not in force (yet), "
-        "or something lets them past it."
+        else f" Yet {plural(len(tried), 'connection')} of probes came through: the rule is not in force "
+        "(yet), or something lets them past it."
     )
     return words, {"tried": len(tried), "failed": failed}
 
