@@ -19,9 +19,11 @@ from local.azure.dns_server import DnsServer
 from local.azure.identity import Identity
 from local.azure.journal import Journal
 from local.azure.resolver import Resolver
+from local.azure.run_command import AZURE_SECONDS
 from local.azure.server import Simulator, application
 from local.azure.store import Store
 from local.azure.throttle import READS, WRITES, Limit, Throttle
+from local.nodes.client import unavailable
 
 _EPILOG = """\
 The app finds it through three environment variables, printed at the start:
@@ -38,6 +40,7 @@ While it runs (loopback only, no token):
   GET    /_sim/resources?id=ID      a resource; DELETE takes it away
   PUT    /_sim/resources            add or replace a resource, or an array of them
   PUT    /_sim/admin-rules          say what virtual networks have in force, as a *.adminrules.json does; GET
+  PUT    /_sim/nodes                say what nodes are like inside, as a *.nodes.json does; GET
   PUT    /_sim/names                say what host names resolve to, as names.json does; GET
   POST   /_sim/faults               {"match": {"action", "path", "subscription", "method"},
                                      "kind": "403|404|429|500|503|reset|hang|empty|malformed|truncated",
@@ -73,6 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
         throttle=Throttle(reads=options.reads, writes=options.writes, enabled=not options.no_throttle),
         page_size=options.page_size,
         latency=options.latency_ms / 1000,
+        run_command_seconds=options.run_command_seconds,
+        run_command_most=options.run_command_timeout,
+        why_recorded="it was asked for with --nodes recorded"
+        if options.nodes == "recorded"
+        else unavailable(),
     )
     try:
         return asyncio.run(_serve(simulator, options, secret))
@@ -111,9 +119,10 @@ async def _serve(simulator: Simulator, options: argparse.Namespace, secret: str)
             return 1
     port = runner.addresses[0][1]
     base = f"http://{options.host}:{port}"
-    counts = simulator.store.counts()
+    counts, why = simulator.store.counts(), simulator.why_recorded
     print(
         f"Azure simulator: {counts['resources']} resources of {options.fleet} on {base}\n"
+        + (f"Nodes: recorded text ({why})\n" if why else "Nodes: Linux network namespaces\n")
         + (f"DNS_SERVER={DNS_HOST}:{simulator.dns_port}\n" if dns else "")
         + f"ARM_ENDPOINT={base}\nIDENTITY_ENDPOINT={base}/msi/token\nIDENTITY_HEADER={secret}",
         flush=True,
@@ -130,6 +139,7 @@ async def _serve(simulator: Simulator, options: argparse.Namespace, secret: str)
     if dns:
         await dns.stop()
     await runner.cleanup()
+    await simulator.run_commands.close()
     return 0
 
 
@@ -173,6 +183,27 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="items on a page of a list (default: %(default)s)",
     )
+    add(
+        "--nodes",
+        choices=("auto", "recorded"),
+        default="auto",
+        help="what Run Command reaches: network namespaces where there are any, or recorded text "
+        "(default: %(default)s)",
+    )
+    add(
+        "--run-command-seconds",
+        type=_seconds,
+        default=0.2,
+        metavar="S",
+        help="how long Run Command takes at the least; Azure's takes about 20 (default: %(default)s)",
+    )
+    add(
+        "--run-command-timeout",
+        type=_seconds,
+        default=AZURE_SECONDS,
+        metavar="S",
+        help="after how long it times out (default: %(default)g, as Azure's)",
+    )
     add("--no-throttle", action="store_true", help="never answer 429 for want of tokens")
     for name, limit in (("reads", READS), ("writes", WRITES)):
         add(
@@ -197,6 +228,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--log-file", type=Path, metavar="F", help="append every ARM request to F, as JSON lines")
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1
+    if not 0 <= found <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0 to 86400")
+    return found
 
 
 def _limit(text: str) -> Limit:

@@ -92,6 +92,12 @@ SUBSCRIPTION = ResourceType("Microsoft.Resources/subscriptions", SUBSCRIPTIONS)
 
 EFFECTIVE_RULES = "Microsoft.Network/networkInterfaces/effectiveNetworkSecurityGroups/action"
 ADMIN_RULES = "Microsoft.Network/virtualNetworks/listNetworkManagerEffectiveSecurityAdminRules/action"
+RUN_COMMANDS = (
+    "Microsoft.Compute/virtualMachines/runCommand/action",
+    "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/runCommand/action",
+)
 
-ACTIONS = {action.removesuffix("/action").lower(): action for action in (EFFECTIVE_RULES, ADMIN_RULES)}
+ACTIONS = {
+    action.removesuffix("/action").lower(): action for action in (EFFECTIVE_RULES, ADMIN_RULES, *RUN_COMMANDS)
+}
 """What can be done to a resource with a POST, by the type and the word that end its path, in lower case."""

@@ -199,6 +199,17 @@ def authorization_failed(*, client: str, principal: str, action: str, scope: str
     )
 
 
+def deny_assigned(*, client: str, principal: str, action: str, scope: str, group: str) -> ArmError:
+    """A role would allow the action, and a deny assignment on the resource group forbids it."""
+    return ArmError(
+        403,
+        "DenyAssignmentAuthorizationFailed",
+        f"The client '{client}' with object id '{principal}' has permission to perform action '{action}' on "
+        f"scope '{scope}'; however, the access is denied because of the deny assignment with name 'node "
+        f"resource group lockdown' and Id '{uuid.uuid5(uuid.NAMESPACE_URL, group).hex}' at scope '{group}'.",
+    )
+
+
 def throttled(*, kind: str, subscription: str, actor: str, wait: int) -> ArmError:
     """ARM's token bucket is empty; a body recorded from Azure in September 2026 has this wording."""
     return ArmError(

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from local.azure import admin_rules, faults, fleet, names
+from local.azure import admin_rules, faults, fleet, names, nodes
 from local.azure.arm import Json, MalformedError
 from local.azure.server import Simulator
 
@@ -44,6 +44,8 @@ class Control:
         add("PUT", "/_sim/admin-rules", _local(self.put_admin_rules))
         add("GET", "/_sim/names", _local(self.names))
         add("PUT", "/_sim/names", _local(self.put_names))
+        add("GET", "/_sim/nodes", _local(self.nodes))
+        add("PUT", "/_sim/nodes", _local(self.put_nodes))
         add("GET", "/_sim/faults", _local(self.list_faults))
         add("POST", "/_sim/faults", _local(self.add_fault))
         add("DELETE", "/_sim/faults", _local(self.clear_faults))
@@ -82,6 +84,7 @@ class Control:
                 "latencyMs": self._simulator.latency * 1000,
                 "faults": len(self._simulator.faults),
                 "dnsPort": self._simulator.dns_port,
+                "nodes": self._simulator.run_commands.describe(),
             }
             | store.counts(),
         )
@@ -153,6 +156,23 @@ class Control:
         self._simulator.store.names.put({host: answer for host, (_, answer) in checked.items()})
         return _json(200, {"put": len(checked)})
 
+    async def nodes(self, _request: web.Request) -> web.Response:
+        """What is said of nodes and their networks, by the keys of their ids."""
+        return _json(200, nodes.describe(self._simulator.store.nodes.all()))
+
+    async def put_nodes(self, request: web.Request) -> web.Response:
+        """Say what some nodes are like inside, as a `*.nodes.json` would; those that stand change at once.
+
+        `problems` names those that could not: what is wrong with their firewall shows only in a kernel.
+        """
+        try:
+            checked = nodes.check(await _body(request))
+        except MalformedError as error:
+            return _problem(400, str(error))
+        self._simulator.store.nodes.put({identifier: entry for identifier, (_, entry) in checked.items()})
+        problems = await self._simulator.run_commands.refit()
+        return _json(200, {"put": len(checked), "problems": problems})
+
     async def list_faults(self, _request: web.Request) -> web.Response:
         """Every fault."""
         return _json(200, [fault.describe() for fault in self._simulator.faults])
@@ -208,6 +228,7 @@ class Control:
         else:
             self._error = None
             self._simulator.store.replace(read, keep_changes=keep_changes)
+            await self._simulator.run_commands.refit()
         return self._error
 
     def _drop(self, identifier: str) -> bool:

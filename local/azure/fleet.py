@@ -2,8 +2,8 @@
 
 Every `*.json`, in sub-directories too, is a resource, an array of them, or a list response
 (`{"value": […]}`), as Azure returns them; subscriptions may be among them. Six names are kept for other
-things, each a JSON object: `access.json`, `service-tags.json`, `*.adminrules.json` and `names.json` (see the
-modules of these names), `*.metrics.json` and `*.nodes.json`.
+things, each a JSON object: `access.json`, `service-tags.json`, `*.adminrules.json`, `names.json` and
+`*.nodes.json` (see the modules of these names), and `*.metrics.json`.
 """
 
 import json
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.azure import admin_rules, names, service_tags
+from local.azure import admin_rules, names, nodes, service_tags
 from local.azure.access import Denial
 from local.azure.arm import ArmPath, Json, MalformedError, key
 
@@ -32,8 +32,10 @@ class Fleet:
     """What the identity may not do."""
     metrics: tuple[Json, ...]
     """The content of each `*.metrics.json`."""
-    nodes: tuple[Json, ...]
-    """The content of each `*.nodes.json`."""
+    nodes_files: int
+    """How many `*.nodes.json` there are."""
+    nodes: dict[str, nodes.Entry]
+    """What nodes are like inside, by the key of a machine's, scale set's or virtual network's id."""
     service_tags: Json | None
     """Azure's list of service tags; None where the fleet has none."""
     admin_rules: dict[str, tuple[Json, ...]]
@@ -66,7 +68,7 @@ def load(directory: Path) -> Fleet:
     resources: _Once[str, Json] = _Once()
     denials: list[Denial] = []
     metrics: list[Json] = []
-    nodes: list[Json] = []
+    entries: _Once[str, nodes.Entry] = _Once()
     tags: _Once[None, Json] = _Once()
     rules: _Once[tuple[str, str], Json] = _Once()
     hosts: _Once[str, names.Answer] = _Once()
@@ -77,7 +79,9 @@ def load(directory: Path) -> Fleet:
         elif file.name.endswith(".metrics.json"):
             metrics.append(_object(file, content))
         elif file.name.endswith(".nodes.json"):
-            nodes.append(_object(file, content))
+            with _in(file):
+                for identifier, (written, entry) in nodes.check(content).items():
+                    entries.add(identifier, entry, place=str(file), what=f'"{written}"')
         elif file.name == "service-tags.json":
             with _in(file):
                 tags.add(None, service_tags.check(content), place=str(file), what="the list of service tags")
@@ -99,7 +103,8 @@ def load(directory: Path) -> Fleet:
         resources=resources.values,
         denials=tuple(denials),
         metrics=tuple(metrics),
-        nodes=tuple(nodes),
+        nodes_files=sum(file.name.endswith(".nodes.json") for file in files),
+        nodes=entries.values,
         service_tags=tags.values.get(None),
         admin_rules={network: tuple(found) for network, found in in_force.items()},
         names=hosts.values,

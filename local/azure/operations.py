@@ -3,8 +3,10 @@
 https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations.
 """
 
+import math
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from local.azure.arm import ArmError, ArmPath, Json
 
@@ -15,16 +17,21 @@ IN_PROGRESS: Json = {"status": "InProgress"}
 """The body of a poll that comes too early."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Operation:
-    """One operation that was accepted."""
+    """One operation that was accepted, and what became of it."""
 
     id: str
     namespace: str
     location: str
     version: str
-    done_at: float
-    result: Json
+    done_at: float = math.inf
+    """From when on its end can be seen; never, until it has ended."""
+    result: Json | None = None
+    error: ArmError | None = None
+    """Why it failed; None where it did not."""
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ended: datetime | None = None
 
     def headers(self, base: str, subscription: str) -> dict[str, str]:
         """Where to poll, as absolute addresses on this server."""
@@ -35,6 +42,30 @@ class Operation:
             "Retry-After": str(POLL_SECONDS),
         }
 
+    def finish(self, result: Json | ArmError) -> None:
+        """End it, with what it was to find out or with what went wrong."""
+        self.ended = datetime.now(UTC)
+        if isinstance(result, ArmError):
+            self.error = result
+        else:
+            self.result = result
+        self.done_at = 0
+
+    def describe(self) -> Json:
+        """The body of a poll once it has ended; the compute provider tells more than the network one."""
+        body: Json = {"status": "Failed" if self.error else "Succeeded"}
+        if self.error:
+            body |= self.error.body()
+        if self.ended:
+            body |= {
+                "startTime": self.started.isoformat(),
+                "endTime": self.ended.isoformat(),
+                "name": self.id,
+            }
+            if self.result is not None:
+                body["properties"] = {"output": self.result}
+        return body
+
 
 class Operations:
     """Every operation accepted since the start."""
@@ -43,9 +74,15 @@ class Operations:
         self._operations: dict[str, Operation] = {}
 
     def accept(
-        self, *, namespace: str, location: str, version: str, result: Json, done_at: float
+        self,
+        *,
+        namespace: str,
+        location: str,
+        version: str,
+        result: Json | None = None,
+        done_at: float = math.inf,
     ) -> Operation:
-        """Start an operation whose result can be fetched from `done_at` on."""
+        """Start an operation whose result can be fetched from `done_at` on, or once it was told to finish."""
         operation = Operation(str(uuid.uuid4()), namespace, location, version, done_at, result)
         self._operations[operation.id] = operation
         return operation
@@ -59,7 +96,9 @@ class Operations:
             )
         done = now >= operation.done_at
         if path.types[-1].lower() == "operations":
-            return 200, ({"status": "Succeeded"} if done else IN_PROGRESS)
+            return 200, (operation.describe() if done else IN_PROGRESS)
+        if done and operation.error:
+            raise operation.error
         return (200, operation.result) if done else (202, None)
 
 

@@ -18,6 +18,7 @@ from local.azure.actions import (
     ACTIONS,
     ADMIN_RULES,
     NAMESPACES,
+    RUN_COMMANDS,
     SERVICE_TAGS,
     SUBSCRIPTION,
     TYPES,
@@ -27,7 +28,8 @@ from local.azure.arm import ArmError, ArmPath, Json, MalformedError
 from local.azure.faults import REFUSALS, Fault
 from local.azure.identity import Identity, Principal
 from local.azure.journal import Journal
-from local.azure.operations import IN_PROGRESS, POLL_SECONDS, Operations, is_poll
+from local.azure.operations import IN_PROGRESS, POLL_SECONDS, Operation, Operations, is_poll
+from local.azure.run_command import AZURE_SECONDS, RunCommands
 from local.azure.store import Store
 from local.azure.throttle import Throttle
 
@@ -52,6 +54,22 @@ class Simulator:
     """Where names are answered; None where they are not."""
     faults: list[Fault] = field(default_factory=list)
     operations: Operations = field(default_factory=Operations)
+    run_commands: RunCommands = field(init=False)
+    run_command_seconds: float = 0.2
+    """How long Run Command takes at the least; Azure's takes about 20 s."""
+    run_command_most: float = AZURE_SECONDS
+    """After how many seconds it times out."""
+    why_recorded: str = ""
+    """Why nodes are recorded text and no namespaces; empty where they are namespaces."""
+
+    def __post_init__(self) -> None:
+        self.run_commands = RunCommands(
+            self.store,
+            self.operations,
+            why_recorded=self.why_recorded,
+            seconds=self.run_command_seconds,
+            most=self.run_command_most,
+        )
 
 
 @dataclass(slots=True)
@@ -200,6 +218,8 @@ class Front:
             raise arm.group_not_found(path.resource_group)
         if path.parent and store.document(path.parent) is None:
             raise arm.parent_not_found(path)
+        if target.action in RUN_COMMANDS:
+            return self._hand_out(exchange, path, self._run_command(exchange, target, path, principal))
         if exchange.request.method == "POST":
             resource = self._get(target.scope, path, target.kind)
             if target.action == ADMIN_RULES:
@@ -227,7 +247,7 @@ class Front:
         )
 
     def _accept(self, exchange: Exchange, path: ArmPath, interface: Json) -> tuple[int, Json | None]:
-        """Start the one long-running action there is: the effective rules of a network interface."""
+        """Start to find out the effective rules of a network interface."""
         operation = self._simulator.operations.accept(
             namespace="Microsoft.Network",
             location=interface.get("location", "westeurope"),
@@ -235,6 +255,18 @@ class Front:
             result=effective.effective_groups(self._simulator.store, interface),
             done_at=time.monotonic() + POLL_SECONDS,
         )
+        return self._hand_out(exchange, path, operation)
+
+    def _run_command(
+        self, exchange: Exchange, target: Target, path: ArmPath, principal: Principal
+    ) -> Operation:
+        return self._simulator.run_commands.start(
+            path, exchange.content, principal, action=target.action, scope=target.scope
+        )
+
+    @staticmethod
+    def _hand_out(exchange: Exchange, path: ArmPath, operation: Operation) -> tuple[int, Json | None]:
+        """Say where an operation can be polled."""
         base = str(exchange.request.url.origin())
         exchange.headers |= operation.headers(base, path.subscription)
         return 202, None
@@ -338,8 +370,12 @@ def _resource_target(path: str, parsed: ArmPath, method: str, version: str) -> T
     if parsed.namespace.lower() not in NAMESPACES:
         raise arm.namespace_unknown(parsed.namespace)
     if is_poll(parsed):
-        kind = TYPES["microsoft.network/networkinterfaces"]
-        action = f"Microsoft.Network/locations/{parsed.types[-1]}/read"
+        network = parsed.namespace.lower() == "microsoft.network"
+        kind = TYPES[
+            "microsoft.network/networkinterfaces" if network else "microsoft.compute/virtualmachines"
+        ]
+        provider = "Microsoft.Network" if network else "Microsoft.Compute"
+        action = f"{provider}/locations/{parsed.types[-1]}/read"
         return Target(parsed, kind, action, f"/subscriptions/{parsed.subscription}")
     if method == "POST" and parsed.is_collection and parsed.type.lower() in ACTIONS:
         action, scope = ACTIONS[parsed.type.lower()], scope.rpartition("/")[0]

@@ -5,13 +5,14 @@ subscription, in a resource group, under a parent.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from local.azure.access import Denial
 from local.azure.actions import TYPES, ResourceType
 from local.azure.arm import ArmPath, Json, key
 from local.azure.fleet import Fleet
 from local.azure.names import Answer
+from local.azure.nodes import Entry, Machine
 
 TENANT = "5f1d2c3b-8a47-4e60-b9d2-3c7e8f9a0b14"
 """The tenant of every subscription whose document does not name another."""
@@ -51,6 +52,10 @@ class Store:
         """The security admin rules in force, by the key of the virtual network's id."""
         self.names: Overlay[Answer] = Overlay(fleet.names)
         """What host names resolve to, by `names.key`."""
+        self.nodes: Overlay[Entry] = Overlay(fleet.nodes)
+        """What nodes are like inside, by the key of a machine's, scale set's or virtual network's id."""
+        self.version = 0
+        """A number that is another one whenever a document may be."""
         self._changes: dict[str, Json | None] = {}  # None: taken away
         self._rebuild()
 
@@ -69,7 +74,8 @@ class Store:
         return {
             "resources": len(self._documents),
             "metricsFiles": len(self._fleet.metrics),
-            "nodesFiles": len(self._fleet.nodes),
+            "nodesFiles": self._fleet.nodes_files,
+            "nodesEntries": len(self.nodes.all()),
             "serviceTags": len((self._fleet.service_tags or {"values": ()})["values"]),
             "adminRules": sum(map(len, self.admin_rules.all().values())),
             "names": len(self.names.all()),
@@ -85,12 +91,14 @@ class Store:
         self._changes = _standing(self._changes, before, after) if keep_changes else {}
         self.admin_rules.replace(fleet.admin_rules, keep_changes=keep_changes)
         self.names.replace(fleet.names, keep_changes=keep_changes)
+        self.nodes.replace(fleet.nodes, keep_changes=keep_changes)
         self._fleet = fleet
         self._rebuild()
 
     def put(self, document: Json) -> None:
         """Add a resource, or replace the one with its id."""
         identifier = key(document["id"])
+        self.version += 1
         self._changes[identifier] = document
         if identifier in self._documents:  # it keeps its place in lists
             self._documents[identifier] = document
@@ -109,6 +117,17 @@ class Store:
     def document(self, identifier: str) -> Json | None:
         """The stored document with this id, in any case."""
         return self._documents.get(key(identifier))
+
+    def every(self, kind: str) -> Iterator[Json]:
+        """Every stored document of a type, its name in lower case."""
+        for subscription in self._subscriptions:
+            for identifier in self._collections.get(f"/subscriptions/{subscription}/{kind}", ()):
+                yield self._documents[identifier]
+
+    def machine(self, identifier: str) -> Machine | None:
+        """What is said of a machine (its key), by itself or by its scale set; None if nothing is."""
+        entry = self.nodes.get(identifier) or self.nodes.get(identifier.rpartition("/virtualmachines/")[0])
+        return entry if isinstance(entry, Machine) else None
 
     def subscriptions(self) -> list[Json]:
         """Every subscription: those with a document, and those in which something lies."""
@@ -179,6 +198,7 @@ class Store:
         ]
 
     def _rebuild(self) -> None:
+        self.version += 1
         self._documents: dict[str, Json] = {}
         self._collections: dict[str, dict[str, None]] = defaultdict(dict)
         self._subscriptions: dict[str, None] = {}
