@@ -86,6 +86,35 @@ async def test_a_post_that_only_reads_is_let_through() -> None:
             await policy(wire).send(asked(method, url))
 
 
+INSTANCE = (
+    "https://management.azure.com/subscriptions/AAA/resourceGroups/MC_g/providers/Microsoft.Compute/"
+    "virtualMachineScaleSets/s/virtualMachines/0/runCommand?api-version=2026-04-01"
+)
+MACHINE = INSTANCE.replace("virtualMachineScaleSets/s/virtualMachines/0", "virtualMachines/m")
+
+
+@pytest.mark.parametrize("url", [INSTANCE, MACHINE])
+async def test_run_commands_only_where_probes_are_on(url: str) -> None:
+    """They have a limit of their own; by another method, or to something below, nothing goes."""
+    wire = Wire(Answer(x_ms_ratelimit_remaining_subscription_writes="180"))
+    with pytest.raises(ReadOnlyError):
+        await policy(wire).send(asked("POST", url))
+    pacer = Pacer()
+    probing = ArmPolicy(pacer, loopback=False, probing=True)
+    probing.next = wire
+    await probing.send(asked("POST", url))
+    assert wire.sent == ["POST"]
+    assert pacer.budget(URL, "run-commands").remaining == 180
+    for method, other in (
+        ("PUT", url),
+        ("POST", url.replace("runCommand?", "runCommands/x?")),
+        ("POST", url.replace("runCommand?", "start?")),
+        ("DELETE", url),
+    ):
+        with pytest.raises(ReadOnlyError):
+            await probing.send(asked(method, other))
+
+
 @pytest.mark.parametrize("loopback", [True, False])
 async def test_plain_http_is_for_this_machine_only(*, loopback: bool) -> None:
     """The authentication policy insists on HTTPS unless it is told that Azure is a stand-in here."""
