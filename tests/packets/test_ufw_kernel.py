@@ -202,7 +202,7 @@ def draw_settings(place: int) -> tuple[str, bool]:
 
 def verdicts(text: str, question: UfwQuestion, sources: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Verdict and code of the doubt for each source."""
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for decision in evaluate(read_ufw_status(text), question):
         for source in sources:
             if parse_prefix(source).intervals[0][0] in decision.sources:
