@@ -42,6 +42,8 @@ class RunningSimulator:
         """Where it listens, `http://127.0.0.1:…`."""
         self.dns_server = ""
         """Where it answers DNS, `127.0.0.1:…`; empty without."""
+        self.nodes = ""
+        """What it says of its nodes, `Linux network namespaces` or `recorded text (…)`."""
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "local.azure", "--fleet", str(self._fleet), "--port", "0"]
@@ -57,6 +59,8 @@ class RunningSimulator:
         for line in self._process.stdout:
             if line.startswith("ARM_ENDPOINT="):
                 self.url = line.strip().partition("=")[2]
+            if line.startswith("Nodes: "):
+                self.nodes = line.strip().partition(" ")[2]
             if line.startswith("DNS_SERVER="):
                 self.dns_server = line.strip().partition("=")[2]
             if line.startswith("IDENTITY_HEADER="):  # the last line of its greeting
@@ -126,6 +130,15 @@ class RunningSimulator:
     def set_admin_rules(self, network: str, *rules: dict[str, Any]) -> None:
         """Say which security admin rules a virtual network has in force."""
         self.call("PUT", "/_sim/admin-rules", {network: list(rules)})
+
+    def set_nodes(self, entries: dict[str, Any]) -> dict[str, str]:
+        """Say what nodes are like inside, as a `*.nodes.json` does: by node, what could not be done."""
+        return dict(self.call("PUT", "/_sim/nodes", entries)["problems"])
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def fault(self, **body: Any) -> str:
         """Make a fault: `fault(kind="429", match={"action": …}, times=1)`; its id is returned."""

@@ -2,11 +2,13 @@
 
 It runs as an ordinary process of this machine, without privileges, and sees of its commands only plain ones;
 in the place of those that look at a firewall or a network stand small programs that print what was recorded.
-What it sends back is therefore framed by the script itself, as on a node.
+What it sends back is therefore framed by the script itself, as on a node. The one change to a script is that
+where it sets its PATH, it is set to these commands. What it reads under /proc and /etc is this machine's.
 """
 
 import asyncio
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -33,6 +35,7 @@ PLAIN = frozenset(_PLAIN.split())
 Answers = Literal["open", "refused", "timeout"]
 """How a node answers a connection to TCP 10250."""
 
+_ON_PATH = re.compile(rb"(?m)^([ \t]*(?:export[ \t]+)?PATH=)[^\s;]*")
 _UNPRIVILEGED = ("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--")
 """Root without any of its powers: a script that looks for commands elsewhere can change no firewall."""
 
@@ -83,12 +86,13 @@ ORDINARY = {
 async def run(text: bytes, recording: Recording, *, seconds: float, name: str) -> Outcome:
     """Run a script over what was recorded of a node; raises OSError."""
     directory = await asyncio.to_thread(_prepare, recording, name)
+    path = f"{directory / 'recorded'}:{directory / 'plain'}"
     try:
         return await script.run(
-            text,
+            _ON_PATH.sub(lambda found: found[1] + os.fsencode(path), text),
             file=directory / "download" / "script.sh",
             environment={
-                "PATH": f"{directory / 'recorded'}:{directory / 'plain'}",
+                "PATH": path,
                 "LANG": "C.UTF-8",
                 "TMPDIR": str(directory),
             },
