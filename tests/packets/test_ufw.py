@@ -81,6 +81,8 @@ DEFAULT = "default (incoming)"
         ("Anywhere on eth1           ALLOW IN    10.240.0.0/16", ()),
         ("Anywhere on eth            ALLOW IN    10.240.0.0/16", ()),
         ("Anywhere on lo             ALLOW IN    10.240.0.0/16", ()),
+        ("Anywhere on ens+           ALLOW IN    10.240.0.0/16", ()),
+        ("Anywhere on eth1+          ALLOW IN    10.240.0.0/16", ()),
         ("10250/tcp                  ALLOW IN    10.241.0.0/16", ()),
         ("10250/tcp (v6)             ALLOW IN    Anywhere (v6)", ()),
         ("10250/tcp                  ALLOW OUT   Anywhere", ()),
@@ -237,6 +239,24 @@ def test_several(
 def test_destinations(line: str, destination: str, lists: tuple[tuple[str, ...], ...]) -> None:
     """With the node's addresses a rule about one of them is as good as any."""
     assert ask(line, destination=destination)[:3] == lists
+
+
+@pytest.mark.parametrize(
+    ("profile", "protocol", "port", "matches"),
+    [
+        ("OpenSSH", "tcp", 22, True),
+        ("OpenSSH", "udp", 22, False),
+        ("OpenSSH", "tcp", 10250, False),
+        ("Nginx Full", "tcp", 443, True),
+        ("DNS", "udp", 53, True),
+        ("DNS", "tcp", 53, True),
+    ],
+)
+def test_profiles_that_ubuntu_installs(profile: str, protocol: str, port: int, matches: bool) -> None:
+    """Their ports are known though `ufw status` does not show them."""
+    status = read_ufw_status(f"{PLAIN}{profile}    DENY        Anywhere\nAnywhere   ALLOW     Anywhere")
+    found = answer(status, protocol, sources=parse_prefix(NODES), ports=IntervalSet(((port, port),)))
+    assert found.outcome == ("blocked" if matches else "allowed")
 
 
 def test_families_are_apart() -> None:

@@ -139,6 +139,11 @@ class Ufw:
         self._enabled = (policy, ipv6)
         return self(*rules, ["--force", "enable"], *status)[-3:]
 
+    def disable(self) -> list[str]:
+        """Have it enforce nothing; what its status is then."""
+        self._enabled = None
+        return self(["disable"], ["status", "verbose"])[-1:]
+
     def _forget(self) -> None:
         for name, text in self._no_rules.items():
             (self._etc / name).write_text(text, encoding="utf-8")
@@ -194,6 +199,14 @@ def _chance(what: str) -> Random:
     return Random(f"{SEED}/{what}")  # noqa: S311 - the same in every run with that seed
 
 
+def told(text: str) -> list[tuple[int | None, str, str, str, int, str]]:
+    """What identifies each rule, with its number."""
+    return [
+        (rule.number, rule.action, rule.source.address, rule.to.address, rule.family, rule.interface)
+        for rule in read_ufw_status(text).rules
+    ]
+
+
 def draw_settings(place: int) -> tuple[str, bool]:
     """The default policy, as /etc/default/ufw has it, and whether it is about IPv6 too."""
     draw = _chance(f"{place}/settings")
@@ -221,6 +234,10 @@ def test_who_gets_through(ufw: Ufw) -> None:
         draw = _chance(f"{place}")
         rules = [rule(draw, ipv6=ipv6) for _ in range(draw.randint(0, 9))]
         verbose, numbered, plain = ufw.load(rules, policy=policy, ipv6=ipv6)
+        by_number = {number: rest for number, *rest in told(numbered)}
+        for text in (verbose, plain):
+            for number, *rest in told(text):
+                assert number is None or by_number[number] == rest, f"rule {number}\n{numbered}\n{text}"
         port = draw.choice((39_999, 40_000, 45_000, 50_000, 50_001))
         for family in (4, 6):
             to = draw.choice([one for one in NODE if (":" in one) == (family == 6)])
@@ -252,3 +269,27 @@ def test_who_gets_through(ufw: Ufw) -> None:
     sys.stdout.write(f"{seen}\n")
     if SETS >= 20:
         assert min(seen[family, verdict] for family in (4, 6) for verdict in ("allowed", "denied")) > 10
+
+
+def test_limit(ufw: Ufw) -> None:
+    """LIMIT lets five connections of a source through, and no sixth: so the verdict is unknown."""
+    verbose, *_ = ufw.load([["limit", "10250/tcp"]])
+    for source, to in (("10.240.0.5", NODE[0]), ("fd00:10:240::5", NODE[2])):
+        question = UfwQuestion(
+            protocol="tcp", sources=parse_prefix(source), ports=IntervalSet(((10250, 10250),))
+        )
+        assert verdicts(verbose, question, [source]) == {source: ("unknown", RATE_LIMITED)}
+        tried = [ufw.lab.connects([source], to)[source] for _ in range(6)]
+        assert tried == [True] * 5 + [False]
+
+
+def test_inactive(ufw: Ufw) -> None:
+    """What is disabled says so, and lets everything through."""
+    ufw.load([["deny", "10250/tcp"]])
+    assert not any(ufw.lab.connects(SOURCES[:6], NODE[0]).values())
+    (status,) = ufw.disable()
+    question = UfwQuestion(
+        protocol="tcp", sources=parse_prefixes(SOURCES[:6]), ports=IntervalSet(((10250, 10250),))
+    )
+    assert set(verdicts(status, question, SOURCES[:6]).values()) == {("allowed", "")}
+    assert all(ufw.lab.connects(SOURCES[:6], NODE[0]).values())
