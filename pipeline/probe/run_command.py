@@ -31,6 +31,10 @@ SCALE_SET_RUN_COMMAND = "Microsoft.Compute/virtualMachineScaleSets/virtualMachin
 RUN_COMMAND = "Microsoft.Compute/virtualMachines/runCommand/action"
 """The action that running a script on a plain machine takes."""
 
+_TIMED_OUT = frozenset(
+    {"VMExtensionProvisioningTimeout", "VMAgentStatusCommunicationError", "OperationTimedOut"}
+)
+"""What Azure calls a run command that the machine's agent never took up or finished."""
 POLL_SECONDS = 5
 """How often Azure is asked whether a script is through, where it does not say itself."""
 BUSY_SECONDS = 10
@@ -139,12 +143,14 @@ def action(machine_id: str) -> str:
 
 def _told(what: str, machine_id: str, error: Exception) -> Missing:
     """Why a node could not be probed, in words."""
-    code = error.error.code if isinstance(error, HttpResponseError) and error.error else ""
+    code = (error.error.code if isinstance(error, HttpResponseError) and error.error else "") or ""
     if isinstance(error, HttpResponseError):
         if _is_busy(error):
             return _missing(
                 what, machine_id, "busy", "another run command is in progress on it; it will be tried again"
             )
+        if code in _TIMED_OUT:
+            return _missing(what, machine_id, "no_answer", f"Azure gave it up: {_words(error)}")
         if error.status_code == 409:
             return _missing(what, machine_id, "not_running", f"Azure says {_words(error)}")
         if code == "DenyAssignmentAuthorizationFailed":
