@@ -73,7 +73,9 @@ def why_no_lab(*programs: str) -> str:
     missing = [name for name in ("unshare", "ip", *programs) if shutil.which(name) is None]
     if missing:
         return f"not installed: {', '.join(missing)}"
-    tried = subprocess.run([*_unshare(), "true"], capture_output=True, text=True, check=False)
+    # Where AppArmor restricts user namespaces one can be made, and then nothing can be done in it.
+    pair = ("ip", "link", "add", "eth0", "type", "veth")
+    tried = subprocess.run([*_unshare(), *pair], capture_output=True, text=True, check=False)
     return f"no network namespace can be made here: {tried.stderr.strip()}" if tried.returncode else ""
 
 

@@ -42,6 +42,16 @@ PREFIXES = {
     6: ("fd00:10:240::/48", "fd00:10:240::/64", "fd00:10:240::/113", "fd00:10:240::5", "fd00:10:241::/48"),
 }
 ELSEWHERE = {4: ("10.240.9.9", "127.0.0.1", "224.0.0.251"), 6: ("fd00:9::9", "::1", "ff02::fb")}
+SETTINGS = """IPV6={ipv6}
+DEFAULT_INPUT_POLICY="{policy}"
+DEFAULT_OUTPUT_POLICY="ACCEPT"
+DEFAULT_FORWARD_POLICY="DROP"
+DEFAULT_APPLICATION_POLICY="SKIP"
+MANAGE_BUILTINS=no
+IPT_SYSCTL=/etc/ufw/sysctl.conf
+IPT_MODULES=""
+"""
+"""/etc/default/ufw."""
 PROFILES = """
 [Kubelet]
 title=Kubelet
@@ -93,15 +103,17 @@ class Ufw:
     def __init__(self, lab: Lab, directory: Path) -> None:
         self.lab = lab
         self._etc, self._default = directory / "etc", directory / "default"
-        shutil.copytree("/etc/ufw", self._etc)
-        (self._etc / "applications.d" / "tests").write_text(PROFILES, encoding="utf-8")
-        shutil.copy("/etc/default/ufw", self._default)
-        self._settings = self._default.read_text(encoding="utf-8")
-        # What an installation has that nobody configured.
+        # As the package installs it: what this machine has may be somebody's own, and root's to read.
+        shutil.copytree("/usr/share/ufw/iptables", self._etc)
+        for name in ("before.init", "after.init"):
+            shutil.copy(Path("/usr/share/ufw", name), self._etc / name)
+        shutil.copy("/etc/ufw/sysctl.conf", self._etc / "sysctl.conf")
         (self._etc / "ufw.conf").write_text("ENABLED=no\nLOGLEVEL=low\n", encoding="utf-8")
+        (self._etc / "applications.d").mkdir()
+        (self._etc / "applications.d" / "tests").write_text(PROFILES, encoding="utf-8")
+        self._default.touch()
         self._no_rules = {
-            name: Path("/usr/share/ufw/iptables", name).read_text(encoding="utf-8")
-            for name in ("user.rules", "user6.rules")
+            name: (self._etc / name).read_text(encoding="utf-8") for name in ("user.rules", "user6.rules")
         }
         self._enabled: tuple[str, bool] | None = None
         lab.run("mount", "--bind", str(self._etc), "/etc/ufw")
@@ -128,13 +140,7 @@ class Ufw:
         if self._enabled:
             self(["disable"])
         self._forget()
-        settings = self._settings
-        for old, new in (
-            ('DEFAULT_INPUT_POLICY="DROP"', f'DEFAULT_INPUT_POLICY="{policy}"'),
-            ("IPV6=yes", f"IPV6={'yes' if ipv6 else 'no'}"),
-        ):
-            assert old in settings
-            settings = settings.replace(old, new)
+        settings = SETTINGS.format(ipv6="yes" if ipv6 else "no", policy=policy)
         self._default.write_text(settings, encoding="utf-8")
         self._enabled = (policy, ipv6)
         return self(*rules, ["--force", "enable"], *status)[-3:]
