@@ -57,13 +57,14 @@ class Layout:
             placed for placed in self.machines.values() if self._groups[placed.virtual_networks[0]] == group
         ]
         members.sort(key=lambda placed: (self._store.machine(placed.key) is None, _order(placed.key)))
+        chosen = sorted(members[:MOST], key=lambda placed: _order(placed.key))
         drops: list[Drop] = []
         for network, name in self._groups.items():
             entry = self._store.nodes.get(network)
             if name == group and isinstance(entry, VirtualNetwork):
                 drops += entry.drop
         return Network(
-            nodes=tuple(self._node(placed) for placed in members[:MOST]),
+            nodes=tuple(self._node(placed) for placed in chosen),
             others=tuple(item.address for placed in members[MOST:] for item in placed.addresses),
             drops=tuple(drops),
         )

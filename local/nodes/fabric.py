@@ -38,7 +38,6 @@ _SYSCTL = {
     "ipv4/conf/all/rp_filter": "0",
     "ipv4/conf/default/rp_filter": "0",
     "ipv4/conf/default/proxy_arp": "1",
-    "ipv4/neigh/default/proxy_delay": "0",
     "ipv6/conf/all/forwarding": "1",
     "ipv6/conf/default/accept_dad": "0",
 }
@@ -113,6 +112,10 @@ def _wire(network: Network, children: list[int]) -> None:
                 f"route add {whole} dev v{index}",
             ]
     _run(["ip", "-batch", "-"], "".join(f"{line}\n" for line in lines))
+    for index in range(
+        len(nodes)
+    ):  # it answers for others at once; there is no default for it in a namespace
+        Path(f"/proc/sys/net/ipv4/neigh/v{index}/proxy_delay").write_text("0", encoding="ascii")
 
 
 def _filter(drops: tuple[Drop, ...]) -> None:
