@@ -66,3 +66,35 @@ if [ "$(cat node_modules/.installed 2>/dev/null || true)" != "$fingerprint" ]; t
     }
     printf '%s' "$fingerprint" >node_modules/.installed
 fi
+
+# --- Simulated nodes -----------------------------------------------------------------------------
+# Nodes are network namespaces with firewalls of their own. Without these commands they are recorded text,
+# which the simulator says when it starts: nothing here is worth stopping for.
+missing=
+while read -r command package; do
+    if ! PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null 2>&1; then missing="$missing $package"; fi
+done <<EOF
+iptables-nft-restore iptables
+nft nftables
+ufw ufw
+ipset ipset
+ip iproute2
+nc netcat-openbsd
+gzip gzip
+EOF
+stamp=.venv/.nodes
+if [ -n "$missing" ] && [ "$(cat $stamp 2>/dev/null || true)" != "$missing" ]; then
+    if [ "$(uname -s)" != Linux ]; then
+        say "Simulated nodes will be recorded text: there are network namespaces on Linux only."
+    elif [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "Installing what simulated nodes need:$missing …"
+        export DEBIAN_FRONTEND=noninteractive
+        # shellcheck disable=SC2086 # a list of packages
+        { apt-get install -qq -y --no-install-recommends $missing ||
+            { apt-get update -qq && apt-get install -qq -y --no-install-recommends $missing; }; } >/dev/null 2>&1 ||
+            say "apt-get could not install$missing: simulated nodes will lack them, or be recorded text."
+    else
+        say "Simulated nodes will lack these, or be recorded text; as root: apt-get install$missing"
+    fi
+    printf '%s' "$missing" >$stamp # said once
+fi
