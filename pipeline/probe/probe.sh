@@ -169,7 +169,8 @@ reach() { # ADDRESS,ADDRESS...
 # is no table there are no chains of UFW in it, and "Status: inactive" is what it would have printed.
 uncomplicated() {
   if ! there ufw; then
-    if grep -q -i '^ENABLED=["\047]*yes' /etc/ufw/ufw.conf 2>/dev/null; then
+    if [ -r /etc/ufw/ufw.conf ] &&
+      awk 'tolower($0) ~ /^enabled=["\047]?yes/ { found = 1 } END { exit !found }' /etc/ufw/ufw.conf; then
       section ufw no_tool UFW is enabled in /etc/ufw/ufw.conf, and its command is not there
     else
       section ufw absent
@@ -178,7 +179,7 @@ uncomplicated() {
   fi
   case $(limited 3 iptables -V 2>&1) in
     *nf_tables*) table=$nf_tables ;;
-    'iptables v'*) table=$(grep -x filter /proc/net/ip_tables_names 2>/dev/null) ;;
+    'iptables v'*) table=$(awk '$0 == "filter"' /proc/net/ip_tables_names 2>/dev/null) ;;
     *) table=unknown ;;
   esac
   if [ -z "$table" ]; then
@@ -283,7 +284,7 @@ END {
 
 save() { # SECTION FAMILY COMMAND NATIVE
   {
-    said=$(limited 8 "$3" 2>&1 >&3)
+    said=$(limited 10 "$3" 2>&1 >&3)
     printf '\n#status %s %s\n' "$?" "$(oneline "$said")"
   } 3>&1 | awk -v section="$1" -v family="$2" -v native="$4" -v port="$PORT" "$cut_iptables"
 }
@@ -436,7 +437,7 @@ END {
 filters() {
   native=' ' shown=' ' rules=
   if [ -n "$nf_tables" ] && there nft; then
-    rules=$({ said=$(limited 8 nft -s list ruleset 2>&1 >&3); printf '\n#status %s %s\n' "$?" "$(oneline "$said")"; } 3>&1)
+    rules=$({ said=$(limited 10 nft -s list ruleset 2>&1 >&3); printf '\n#status %s %s\n' "$?" "$(oneline "$said")"; } 3>&1)
     native=" $(printf '%s\n' "$rules" | awk -v job=native "$cut_nft")"
   fi
   compatible iptables ip
@@ -457,7 +458,8 @@ filters() {
 collect() { # ADDRESSES
   # A kernel without nf_tables has no rules in it, and nft would load it. If it cannot be told, we look.
   nf_tables=
-  if [ -d /sys/module/nf_tables ] || [ ! -r /proc/kallsyms ] || grep -q ' nf_tables_' /proc/kallsyms; then
+  if [ -d /sys/module/nf_tables ] || [ ! -r /proc/kallsyms ] ||
+    awk '$3 ~ /^nf_tables_/ { found = 1; exit } END { exit !(found || !NR) }' /proc/kallsyms; then
     nf_tables=yes
   fi
   system
@@ -467,8 +469,8 @@ collect() { # ADDRESSES
   filters
 }
 
-# Both run in the background, so that awk alone decides when there is an end: a command that hangs for good
-# holds the pipe open, and nobody waits for it.
+# Both run in the background, so that sed alone decides when there is an end: a command that hangs for good
+# holds the pipe open, and nobody waits for it. (mawk would: it reads on until its buffer is full.)
 all() {
   {
     (
@@ -485,10 +487,9 @@ all() {
       printf 'end\n'
       kill "$dog"
     ) &
-  } </dev/null 2>/dev/null | awk '
+  } | sed -e '/^end$/q' -e '/^late$/q' | awk '
     BEGIN { how = "late" }
-    $0 == "end" { how = "ok"; exit }
-    $0 == "late" { exit }
+    $0 == "end" { how = "ok" }
     /^\|/ { held[++n] = $0; next }
     /^section / { for (i = 1; i <= n; i++) print held[i]; n = 0; print; next }
     /^reach / { print }
@@ -541,7 +542,9 @@ fi
 
 coding=plain
 if there gzip; then coding=gzip; fi
-found=$(all "$addresses" 2>/dev/null)
+# For good: a shell that redirects for a while keeps a copy, and what hangs would hold our caller's end open.
+exec </dev/null 2>/dev/null
+found=$(all "$addresses")
 body=$(printf '%s\n' "$found" | sed -e '/^reach /d' | packed)
 sum=$(printf %s "$body" | sha256sum)
 sum=${sum%% *}
