@@ -450,6 +450,19 @@ def test_ufw_without_its_command(ufw: Lab, dash: Node) -> None:
     assert "UFW is enabled in /etc/ufw/ufw.conf, and its command is not there" in found.reason.message
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+def test_ufw_is_not_asked_where_that_would_make_a_table(dash: Node, loaded: bool) -> None:
+    """`iptables-legacy -L`, which it runs, makes the table; without one UFW would say what is said here."""
+    if loaded:
+        dash.lab.run("iptables-legacy", "-A", "INPUT", "-j", "ACCEPT")
+    before = dash.lab.run("cat", "/proc/net/ip_tables_names").stdout
+    asking = "/usr/sbin/iptables-legacy -L -n >/dev/null; echo Status: inactive, it says itself"
+    dash.only(ALL_TOOLS, {"iptables": 'exec /usr/sbin/iptables-legacy "$@"', "ufw": asking})
+    status = "Status: inactive, it says itself\n" if loaded else "Status: inactive\n"
+    assert dash.report().ufw == Ufw(installed=True, status=status)
+    assert dash.lab.run("cat", "/proc/net/ip_tables_names").stdout == before
+
+
 @pytest.mark.parametrize(
     ("does", "code", "words"),
     [
