@@ -75,6 +75,7 @@ class Fabric:
         self._last = 0
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._errors: list[str] = []
+        self._lost = False
         self._tasks: list[asyncio.Task[None]] = []
         self.problems: dict[str, str] = {}
         """Why a node is not as it was described, by its key."""
@@ -112,8 +113,8 @@ class Fabric:
 
     @property
     def ended(self) -> bool:
-        """Whether its process has ended."""
-        return self._process.returncode is not None
+        """Whether its process has ended, or that of a node."""
+        return self._lost or self._process.returncode is not None
 
     @property
     def network(self) -> Network:
@@ -178,7 +179,7 @@ class Fabric:
             raise NodesError(answer.problem)
 
     async def _ask(self, request: Request) -> Answer:
-        if self.ended:
+        if self._process.returncode is not None:
             raise NodesError(self._last_words())
         self._write(encode(request))
         return await self._wait(request.number)
@@ -202,6 +203,7 @@ class Fabric:
         assert self._process.stdout is not None  # noqa: S101 - it was asked for
         while line := await self._process.stdout.readline():
             answer = _decode(line)
+            self._lost |= answer.lost
             waiting = self._waiting.get(answer.number)
             if waiting and not waiting.done():
                 waiting.set_result(answer)

@@ -115,6 +115,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: Outcome | None = None
     problem: str = ""
     """Why it could not be done, in one line; empty where it was."""
+    lost: bool = False
+    """Whether the node has no process any more."""
     problems: dict[str, str] = {}
     """With number 0: why a node is not as described, by its key."""
 

@@ -30,6 +30,7 @@ from local.nodes.node import LINE, be
 
 OTHERS = ""
 """The key of the node that stands for all others."""
+_LOST = "its process has ended"
 _OTHERS_MAC = "00:0d:3a:00:00:00"
 _HOP_V4, _OTHERS_V4 = "169.254.0.1", "169.254.0.2"
 _OTHERS_V6 = "fe80::2"
@@ -145,6 +146,7 @@ class _Switchboard:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._writers: dict[str, asyncio.StreamWriter] = {}
+        self._open: dict[str, set[int]] = {}  # what each living node was asked and has not answered
 
     async def work(self, cables: dict[str, socket.socket]) -> None:
         """Set every node up, say so, and go on until standard input ends."""
@@ -154,8 +156,9 @@ class _Switchboard:
         for node in (_others(self._network), *self._network.nodes):
             reader, writer = await asyncio.open_connection(sock=cables[node.key], limit=LINE)
             self._writers[node.key] = writer
+            self._open[node.key] = set()
             first: asyncio.Future[str] = loop.create_future()
-            pumps.append(asyncio.create_task(self._pump(reader, first)))
+            pumps.append(asyncio.create_task(self._pump(node.key, reader, first)))
             self._ask(Request(0, node.key, firewall=node.firewall, listening=node.listening))
             firsts.append(first)
         keys = [OTHERS, *(node.key for node in self._network.nodes)]
@@ -171,17 +174,26 @@ class _Switchboard:
                 self._ask(request)
 
     def _ask(self, request: Request) -> None:
-        self._writers[request.node or OTHERS].write(encode(request) + b"\n")
+        node = request.node or OTHERS
+        if node not in self._open:
+            _say(Answer(request.number, problem=_LOST, lost=True))
+            return
+        self._open[node].add(request.number)
+        self._writers[node].write(encode(request) + b"\n")
 
-    async def _pump(self, reader: asyncio.StreamReader, first: asyncio.Future[str]) -> None:
-        while line := await reader.readline():
+    async def _pump(self, node: str, reader: asyncio.StreamReader, first: asyncio.Future[str]) -> None:
+        while line := await _line(reader):
             answer = _decode_answer(line)
+            self._open[node].discard(answer.number)
             if answer.number == 0:
                 first.set_result(answer.problem)
             else:
                 _say(answer)
+        unanswered = self._open.pop(node)
         if not first.done():
-            first.set_result("its process ended")
+            first.set_result(_LOST)
+        for number in unanswered - {0}:
+            _say(Answer(number, problem=_LOST, lost=True))
 
     @staticmethod
     def _drop(number: int, drops: tuple[Drop, ...]) -> Answer:
@@ -190,6 +202,14 @@ class _Switchboard:
         except OSError as error:
             return Answer(number, problem=str(error))
         return Answer(number)
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """The next line, empty at the end, however that comes."""
+    try:
+        return await reader.readline()
+    except ConnectionError:
+        return b""
 
 
 def _say(answer: Answer) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from azure.core.exceptions import HttpResponseError
 
+from local.azure import fleet, run_command
+from local.azure.operations import Operations
+from local.azure.store import Store
 from local.nodes import client as nodes_client
 from local.nodes.client import Fabric, NodesError, unavailable
 from local.nodes.description import Address, Drop, Firewall, Network, Node
@@ -285,6 +288,14 @@ async def test_a_firewall_that_cannot_be_made_is_no_healthy_node(sim: RunningSim
     assert await send(sim, NODE, "echo well") == ("well\n", "")
 
 
+async def test_a_node_that_dies_is_made_again(sim: RunningSimulator) -> None:
+    """The command that it ran fails; the next one finds the network anew."""
+    with pytest.raises(HttpResponseError, match="its process has ended"):
+        await send(sim, NODE, "kill -9 $PPID; sleep 60")
+    assert await send(sim, NODE, "echo well") == ("well\n", "")
+    assert await connect(sim, ASKING, V4) == ["open"]
+
+
 def test_a_file_that_is_edited_is_felt(tmp_path: Path) -> None:
     """`*.nodes.json` is read again by itself; one that is wrong leaves all as it was, and is reported."""
     file = write(tmp_path) / "some.nodes.json"
@@ -307,6 +318,21 @@ async def test_machines_that_come_and_go(sim: RunningSimulator) -> None:
     assert await connect(sim, ASKING, V4) == ["open"]
     sim.delete(NODE)
     assert await connect(sim, ASKING, V4) == ["timeout"]
+
+
+async def test_only_so_many_networks_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was not used for longest makes room, and is made again when it is needed."""
+    monkeypatch.setattr(run_command, "FABRICS", 1)
+    store = Store(fleet.load(write(tmp_path)))
+    commands = run_command.RunCommands(store, Operations(), why_recorded="", seconds=0, most=30)
+    try:
+        for machine in (NODE, instance(TWIN, 0), ASKING):
+            outcome = await commands._run(machine.lower(), b"hostname")
+            assert outcome.stdout.decode().strip().endswith(machine.rpartition("/")[2])
+            assert commands.describe()["networks"] == 1
+    finally:
+        await commands.close()
+    assert commands.describe()["networks"] == 0
 
 
 # The fabric itself
