@@ -43,7 +43,12 @@ def dash(lab: Lab, tmp_path: Path) -> Node:
 
 def restore(lab: Lab, back_end: str, rules: str, family: str = "iptables") -> None:
     """Load rules as iptables-save writes them."""
-    lab.run(f"{family}-{back_end}-restore", given=rules)
+    for table in rules.split("COMMIT\n")[:-1]:
+        name, *lines = table.splitlines()
+        # Without root's rights a message to the kernel has a limit.
+        for start in range(0, len(lines), 300):
+            part = "\n".join([name, *lines[start : start + 300], "COMMIT", ""])
+            lab.run(f"{family}-{back_end}-restore", "--noflush", given=part)
 
 
 # --- packet filters ------------------------------------------------------------------------------
