@@ -46,6 +46,8 @@ loopback, multicast, broadcast."""
 ANY_NODE = EVERY_ADDRESS - NOT_A_NODE
 """Where the packets of a question may be addressed to while nobody says what the node's addresses are."""
 
+_SOURCE_PORTS = IntervalSet(((1, 65535),))
+"""Nothing is sent from port 0."""
 _LOOPBACK = "lo"
 _DEPTH = 128
 """Jumps within jumps: the kernel allows fewer (16 in nf_tables), and no circles."""
@@ -181,7 +183,7 @@ class Question(Struct, frozen=True, kw_only=True):
         to = ANY_NODE if destinations is None else destinations
         return cls(
             protocol=protocol.lower(),
-            packets=Box(sources, EVERY_PORT, to, ports),
+            packets=Box(sources, _SOURCE_PORTS, to, ports),
             interface=interface,
             destination_known=destinations is not None,
         )
@@ -270,6 +272,7 @@ def _tracking(action: Action) -> frozenset[Effect] | None:
 
 _NEW = frozenset({"new"})
 _UNTRACKED = frozenset({"untracked"})
+_INVALID = frozenset({"invalid"})
 
 
 def _pass(steps: Sequence[Step], question: Question) -> Iterator[Decision[Where]]:
@@ -279,8 +282,11 @@ def _pass(steps: Sequence[Step], question: Question) -> Iterator[Decision[Where]
         following: list[tuple[Box, frozenset[str]]] = []
         for packets, states in parts:
             asked = structs.replace(question, packets=packets)
-            yield from _base(step, _Walk(step.table, asked, states, _verdict))
-            following += _tracked(step, asked, states) if step.priority < CONNTRACK else [(packets, states)]
+            early = step.priority < CONNTRACK
+            # What connection tracking has not seen yet counts as invalid.
+            met = (states - _NEW) | _INVALID if early and states >= _NEW else states
+            yield from _base(step, _Walk(step.table, asked, met, _verdict))
+            following += _tracked(step, asked, states, met) if early else [(packets, states)]
         parts = following
 
 
@@ -316,10 +322,15 @@ def _base(step: Step, walk: _Walk) -> Iterator[Decision[Where]]:
         )
 
 
-def _tracked(step: Step, question: Question, states: frozenset[str]) -> list[tuple[Box, frozenset[str]]]:
-    """The packets after a chain that may untrack some, with the states that they may then have."""
+def _tracked(
+    step: Step, question: Question, states: frozenset[str], met: frozenset[str]
+) -> list[tuple[Box, frozenset[str]]]:
+    """The packets after a chain that may untrack some, with the states that they may have later on.
+
+    `states` are those without that chain, `met` those in it.
+    """
     chain = step.table.chains[step.chain]
-    walk = _Walk(step.table, question, states, _tracking)
+    walk = _Walk(step.table, question, met, _tracking)
     parts: list[tuple[Box, frozenset[str]]] = []
     for decision in _through(chain, walk, question.packets, 0):
         after = states if "denied" not in decision.possible else _UNTRACKED
