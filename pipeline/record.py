@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from facts import resource_id
 from facts.finding import CheckResult, ClusterRef, Finding, Outcome
-from facts.snapshot import Cluster
+from facts.snapshot import PROBES_DISABLED, Cluster
 from facts.times import timestamp
 from pipeline import scans, telemetry
 from pipeline.lifecycle import Change, advance, retire
@@ -23,6 +23,13 @@ _TRIES = 10
 _REMEMBERED = 10
 """Scans whose messages are recognised when they are delivered again."""
 _GRAVEST = (Outcome.FAIL, Outcome.UNKNOWN, Outcome.PASS)
+
+
+def left_out(result: CheckResult | CheckState) -> bool:
+    """Whether a check could not tell because somebody chose not to look: that makes no cluster unknown."""
+    return result.outcome is Outcome.UNKNOWN and all(
+        reason.code == PROBES_DISABLED.reason.code for reason in result.reasons
+    )
 
 
 def is_done(before: Stored[ClusterState] | None, message: ClusterScan) -> bool:
@@ -191,7 +198,7 @@ def _state(
     at: str,
     duration: timedelta,
 ) -> ClusterState:
-    outcomes = {result.outcome for result in results}
+    outcomes = {result.outcome for result in results if not left_out(result)} or {Outcome.UNKNOWN}
     outcome = next((one for one in _GRAVEST if one in outcomes), Outcome.NOT_APPLICABLE)
     return ClusterState(
         key=key,

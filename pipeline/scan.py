@@ -13,7 +13,7 @@ from pipeline.collect import Deleted, collect
 from pipeline.collect.inventory import of_scan
 from pipeline.discover import discover
 from pipeline.errors import TRANSIENT
-from pipeline.record import is_done, record, record_retired, utc_now
+from pipeline.record import is_done, left_out, record, record_retired, utc_now
 from pipeline.run import cluster_key, examine, unknown_throughout
 from pipeline.scans import ClusterScan, MessageError, ScanRequest, Summary
 from pipeline.store import CheckState, Store
@@ -184,6 +184,7 @@ def _cannot_tell(checks: Iterable[CheckResult | CheckState]) -> bool:
     return any(
         check.outcome is Outcome.UNKNOWN or (check.outcome is Outcome.FAIL and bool(check.reasons))
         for check in checks
+        if not left_out(check)
     )
 
 

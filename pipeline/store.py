@@ -92,7 +92,8 @@ class ClusterState(Struct, frozen=True, kw_only=True, rename="camel"):
     kubernetes_version: str = ""
     status: Literal["active", "deleted", "unwatched"] = "active"
     outcome: Outcome
-    """The gravest of its checks' outcomes: fail, unknown, pass, not_applicable."""
+    """The gravest of its checks' outcomes: fail, unknown, pass, not_applicable; but for those of probes that
+    are switched off."""
     checks: tuple[CheckState, ...]
     last_scan: LastScan
     first_seen: str

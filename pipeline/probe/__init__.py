@@ -1,1 +1,1 @@
-"""What nodes look like from inside: a script that runs on them through Run Command, and what it brings back."""
+"""What nodes look like from inside: a script that runs there through Run Command, and what it brings back."""

@@ -145,11 +145,17 @@ class Monitor:
             item["cluster"]["name"]: item for item in self.get("clusters", status="all", limit=1000)["items"]
         }
 
+    def check(self, cluster: str, check: str = "nsg-kubelet-port") -> dict[str, Any]:
+        """What the last scan said of one check of a cluster."""
+        [found] = [one for one in self.clusters()[cluster]["checks"] if one["check"] == check]
+        return dict(found)
+
     # --- scanning -----------------------------------------------------------------------------
 
-    def start_scan(self, *clusters: str) -> str:
+    def start_scan(self, *clusters: str, probes: bool = False) -> str:
         """Ask for a scan; its id."""
-        body = {"clusters": list(clusters)} if clusters else {}
+        body: dict[str, Any] = {"clusters": list(clusters)} if clusters else {}
+        body |= {"probes": True} if probes else {}
         answer = self.ask("scans", method="POST", body=body)
         assert answer.status == 202, answer.text
         assert answer.headers["Location"] == f"/api/scans/{answer.json()['id']}"
@@ -168,9 +174,9 @@ class Monitor:
 
         return wait_until(through, f"scan {scan}", seconds, every=0.2) or {}
 
-    def scan(self, *clusters: str) -> dict[str, Any]:
+    def scan(self, *clusters: str, probes: bool = False) -> dict[str, Any]:
         """Scan and wait."""
-        return self.wait_for(self.start_scan(*clusters))
+        return self.wait_for(self.start_scan(*clusters, probes=probes))
 
     def worker_pids(self) -> list[int]:
         """The processes that run functions."""

@@ -59,7 +59,7 @@ def test_a_scan_that_fails_at_every_try_makes_the_cluster_unknown(monitor: Monit
     # Each try waits out the SDK's own retries.
     state = monitor.wait_for(scan, 240)
     assert (state["failed"], state["unknown"]) == (1, 1)
-    check = monitor.clusters()[CLUSTER]["checks"][0]
+    check = monitor.check(CLUSTER)
     assert check["outcome"] == "unknown"
     assert check["reasons"][0]["code"] == "scan_failed"
     assert "500" in check["reasons"][0]["message"]
@@ -147,7 +147,7 @@ def test_a_garbled_answer_is_unknown(tmp_path: Path, kind: str) -> None:
     with monitoring(tmp_path, "aks-web-weu") as monitor:
         monitor.azure.fault(kind=kind, match={"action": "Microsoft.Network/networkSecurityGroups/read"})
         monitor.scan()
-        check = monitor.clusters()["aks-web-weu"]["checks"][0]
+        check = monitor.check("aks-web-weu")
         assert check["outcome"] == "unknown", check
         assert check["reasons"][0]["message"]
 

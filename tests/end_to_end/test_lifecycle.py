@@ -21,7 +21,7 @@ def monitor(tmp_path: Path) -> Iterator[Monitor]:
 
 def outcome(monitor: Monitor, name: str = CLUSTER) -> str:
     """What the first check said of a cluster."""
-    return str(monitor.clusters()[name]["checks"][0]["outcome"])
+    return str(monitor.check(name)["outcome"])
 
 
 def test_a_repaired_fault_resolves_and_reopens(monitor: Monitor) -> None:
@@ -60,7 +60,7 @@ def test_a_permission_taken_away_is_unknown_and_resolves_nothing(monitor: Monito
     monitor.azure.fault(kind="403", match={"action": "Microsoft.Network/networkSecurityGroups/read"})
     scanned = monitor.scan()
     assert scanned["unknown"] == 2
-    check = monitor.clusters()[CLUSTER]["checks"][0]
+    check = monitor.check(CLUSTER)
     assert check["outcome"] == "unknown"
     assert check["reasons"][0]["code"] == "permission_denied"
     assert check["reasons"][0]["action"] == "Microsoft.Network/networkSecurityGroups/read"
@@ -108,7 +108,7 @@ def test_a_stopped_cluster_is_not_applicable(monitor: Monitor) -> None:
         lambda cluster: cluster["properties"].update(powerState={"code": "Stopped"}),
     )
     monitor.scan()
-    check = monitor.clusters()[CLUSTER]["checks"][0]
+    check = monitor.check(CLUSTER)
     assert (check["outcome"], check["reasons"][0]["code"]) == ("not_applicable", "stopped")
     assert [one["id"] for one in monitor.findings()] == [finding["id"]]
 
