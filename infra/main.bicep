@@ -1,5 +1,5 @@
 // Everything that Tunnelwatch needs in Azure: a function app with its storage and its logs, an identity,
-// and the right of that identity to read the watched subscriptions.
+// and the right of that identity to read the watched subscriptions, and to probe nodes where that is on.
 //
 // Plain resources rather than Azure Verified Modules: what is granted and what is switched off stands here
 // to be read and tested, and a deployment restores nothing from a registry.
@@ -71,6 +71,27 @@ param tunnel string = 'konnectivity'
 @description('Address of the DNS server that is asked for the names of API servers. The one of the platform, unless set.')
 param dnsServer string = ''
 
+@description('Whether a script may be run on nodes, as root, to see what only they can tell.')
+@allowed([
+  'off'
+  'on'
+])
+param nodeProbes string = 'off'
+
+@description('When nodes are probed, as an NCRONTAB expression of six fields, in UTC.')
+@minLength(11)
+param nodeProbeSchedule string = '0 5 * * * *'
+
+@description('How many nodes of a pool are probed in one scan.')
+@minValue(1)
+@maxValue(50)
+param nodeProbesPerPool int = 3
+
+@description('Ids of the subscriptions in which scripts may be run on every machine, where nodes are probed. Empty, to assign the role on node resource groups yourself.')
+param nodeProbeSubscriptionIds string[] = watchedSubscriptionIds
+
+var probeRoleName = 'Tunnelwatch Node Probe (${environmentName}, ${resourceToken})'
+var probedSubscriptionIds = nodeProbes == 'on' ? nodeProbeSubscriptionIds : []
 var resourceToken = uniqueString(subscription().id, environmentName, location)
 var tags = {
   'azd-env-name': environmentName
@@ -124,13 +145,33 @@ module readerRole 'modules/reader-role.bicep' = {
   }
 }
 
-module readerAssignments 'modules/reader-assignment.bicep' = [for id in watchedSubscriptionIds: {
+module readerAssignments 'modules/role-assignment.bicep' = [for id in watchedSubscriptionIds: {
   name: 'tunnelwatch-reader-${resourceToken}'
   scope: subscription(id)
   params: {
     roleDefinitionName: readerRole.outputs.name
     principalId: identity.outputs.principalId
   }
+}]
+
+module probeRole 'modules/probe-role.bicep' = if (nodeProbes == 'on') {
+  name: 'tunnelwatch-probe-role-${resourceToken}'
+  params: {
+    roleName: probeRoleName
+    watchedSubscriptionIds: watchedSubscriptionIds
+  }
+}
+
+module probeAssignments 'modules/role-assignment.bicep' = [for id in probedSubscriptionIds: {
+  name: 'tunnelwatch-probe-${resourceToken}'
+  scope: subscription(id)
+  params: {
+    roleDefinitionName: guid(subscription().id, probeRoleName)
+    principalId: identity.outputs.principalId
+  }
+  dependsOn: [
+    probeRole
+  ]
 }]
 
 module functionApp 'modules/function-app.bicep' = {
@@ -157,6 +198,9 @@ module functionApp 'modules/function-app.bicep' = {
     otlpEndpoint: otlpEndpoint
     tunnel: tunnel
     dnsServer: dnsServer
+    nodeProbes: nodeProbes
+    nodeProbeSchedule: nodeProbeSchedule
+    nodeProbesPerPool: nodeProbesPerPool
   }
 }
 
@@ -167,3 +211,4 @@ output SERVICE_MONITOR_NAME string = functionApp.outputs.name
 output SERVICE_MONITOR_URL string = functionApp.outputs.url
 output MONITOR_IDENTITY_PRINCIPAL_ID string = identity.outputs.principalId
 output READER_ROLE_NAME string = readerRole.outputs.roleName
+output NODE_PROBE_ROLE_NAME string = nodeProbes == 'on' ? probeRoleName : ''

@@ -62,6 +62,15 @@ param tunnel string
 @description('Address of a DNS server; empty for the one of the platform.')
 param dnsServer string
 
+@description('Whether nodes are probed: on or off.')
+param nodeProbes string
+
+@description('When nodes are probed, as an NCRONTAB expression.')
+param nodeProbeSchedule string
+
+@description('How many nodes of a pool are probed in one scan.')
+param nodeProbesPerPool int
+
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   name: planName
   location: location
@@ -152,6 +161,9 @@ var settings = {
   OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint
   TUNNEL: tunnel
   DNS_SERVER: dnsServer
+  NODE_PROBES: nodeProbes
+  NODE_PROBE_SCHEDULE: nodeProbeSchedule
+  NODE_PROBES_PER_POOL: string(nodeProbesPerPool)
 }
 
 // In the public cloud the app knows by itself where Azure Resource Manager is.

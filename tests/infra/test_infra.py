@@ -19,10 +19,12 @@ import pytest
 import yaml
 from pycep import BicepParser
 
+from local.nodes.client import unavailable
 from pipeline import settings
 from pipeline.clients import Clients
 from pipeline.collect import inventory, kinds
 from pipeline.pace import READING_POSTS
+from pipeline.probe import run_command
 from tests.end_to_end.monitor import Monitor
 
 ROOT = Path(__file__).parent.parent.parent
@@ -116,12 +118,17 @@ def app_settings() -> dict[str, Any]:
     return found
 
 
-def role_actions() -> list[str]:
-    """The actions of the role that the monitor has in the subscriptions it watches."""
-    (permission,) = resource("reader-role", "reader")["properties"]["permissions"]
+def role_actions(module: str = "reader-role", name: str = "reader") -> list[str]:
+    """The actions of a role: the one that the monitor has in the subscriptions it watches, or another."""
+    (permission,) = resource(module, name)["properties"]["permissions"]
     assert set(permission) == {"actions"}
     actions: list[str] = permission["actions"]
     return actions
+
+
+def probe_actions() -> list[str]:
+    """The actions of the role that it has besides where nodes are probed."""
+    return role_actions("probe-role", "prober")
 
 
 def parameter(name: str) -> Any:
@@ -308,13 +315,21 @@ def test_defaults_are_those_of_the_code() -> None:
             "SCAN_TIMEOUT_SECONDS": str(parameter("scanTimeoutSeconds")[0]),
             "RETENTION_DAYS": str(parameter("retentionDays")[0]),
             "OTEL_EXPORTER_OTLP_ENDPOINT": parameter("otlpEndpoint")[0],
+            "NODE_PROBES": parameter("nodeProbes")[0],
+            "NODE_PROBE_SCHEDULE": parameter("nodeProbeSchedule")[0],
+            "NODE_PROBES_PER_POOL": str(parameter("nodeProbesPerPool")[0]),
         }
     )
     assert given == settings.load({})
 
 
 @pytest.mark.parametrize(
-    ("name", "setting"), [("scanTimeoutSeconds", "SCAN_TIMEOUT_SECONDS"), ("retentionDays", "RETENTION_DAYS")]
+    ("name", "setting"),
+    [
+        ("scanTimeoutSeconds", "SCAN_TIMEOUT_SECONDS"),
+        ("retentionDays", "RETENTION_DAYS"),
+        ("nodeProbesPerPool", "NODE_PROBES_PER_POOL"),
+    ],
 )
 def test_bounds_are_within_those_of_the_code(name: str, setting: str) -> None:
     """What Bicep lets through, the app takes."""
@@ -369,6 +384,9 @@ async def test_the_app_opens_its_tables_with_these_settings() -> None:
         "OTEL_EXPORTER_OTLP_ENDPOINT": "",
         "TUNNEL": "",
         "DNS_SERVER": "",
+        "NODE_PROBES": "",
+        "NODE_PROBE_SCHEDULE": "",
+        "NODE_PROBES_PER_POOL": "",
     }
     clients = Clients(settings.load(text))
     try:
@@ -379,6 +397,10 @@ async def test_the_app_opens_its_tables_with_these_settings() -> None:
 
 
 # --- rights -----------------------------------------------------------------------------------
+
+
+POLLING = {"Microsoft.Compute/locations/operations/read", "Microsoft.Compute/locations/operationResults/read"}
+"""What asking takes whether a run command is through, and what it printed."""
 
 
 def named_actions() -> set[str]:
@@ -400,8 +422,26 @@ def test_the_role_is_what_the_code_names() -> None:
         inventory.SERVICE_TAGS,
         "Microsoft.Resources/subscriptions/read",
     }
-    assert named_actions() == needed
+    probing = {run_command.SCALE_SET_RUN_COMMAND, run_command.RUN_COMMAND}
+    assert named_actions() == needed | probing
     assert role_actions() == sorted(needed)
+    assert probe_actions() == sorted(probing | POLLING)
+
+
+def test_the_right_to_run_scripts_is_apart_and_given_only_where_it_is_meant() -> None:
+    """Neither the role nor its assignment is there unless nodes are probed."""
+    main = bicep(MAIN)
+    assert parameter("nodeProbes")[0] == "off"
+    condition = main["modules"]["probeRole"]["config"]["condition"]["operator"]["operands"]
+    assert condition == {"operand_1": "nodeProbes", "operand_2": "on"}
+    choice = re.search(r"var probedSubscriptionIds = (.*)", MAIN.read_text())
+    assert choice
+    assert choice[1] == "nodeProbes == 'on' ? nodeProbeSubscriptionIds : []"
+    loop = main["modules"]["probeAssignments"]["config"]["loop_type"]["detail"]
+    assert loop["array_name"] == "probedSubscriptionIds"
+    assert not set(probe_actions()) & set(role_actions())
+    scopes = resource("probe-role", "prober")["properties"]["assignableScopes"]["function"]
+    assert (scopes["type"], scopes["parameters"]["arg_2"]) == ("union", "watchedScopes")
 
 
 def test_the_role_reads_and_nothing_else() -> None:
@@ -420,6 +460,17 @@ def test_a_scan_needs_the_whole_role_and_no_more(tmp_path: Path) -> None:
         assert scan["status"] == "completed"
         assert scan["total"] > 0
         assert list(monitor.azure.actions()) == role_actions()
+
+
+@pytest.mark.skipif(bool(unavailable()), reason=f"no simulated nodes here: {unavailable()}")
+def test_probes_need_the_whole_role_and_no_more(tmp_path: Path) -> None:
+    """What a scan with probes asks for besides is the role for it, exactly."""
+    env = {"AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential", "NODE_PROBES": "on"}
+    with Monitor(tmp_path, env=env, options=("--run-command-seconds", "0.05")) as monitor:
+        monitor.azure.clear_requests()
+        scan = monitor.wait_for(monitor.start_scan(probes=True), 180)
+        assert scan["status"] == "completed"
+        assert list(monitor.azure.actions()) == sorted({*role_actions(), *probe_actions()})
 
 
 def test_the_role_may_be_assigned_where_it_is() -> None:
@@ -476,12 +527,14 @@ def test_defaults_in_the_manual_are_those_of_the_parameters() -> None:
     mapped = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
     plain = {name: parameter(name)[0] for name in mapped if isinstance(parameter(name)[0], (str, int))}
     assert "scanSchedule" in plain
+    # A default that is another parameter's value has no text of its own.
+    plain = {name: default for name, default in plain.items() if default not in mapped}
     for name, default in plain.items():
         shown = f"`{default}`" if default != "" else "none"
         assert f"| `{mapped[name]['value'][2:-1]}` | {shown} |" in DOCUMENT, name
 
 
-@pytest.mark.parametrize("action", role_actions())
+@pytest.mark.parametrize("action", [*role_actions(), *probe_actions()])
 def test_every_right_is_in_the_manual(action: str) -> None:
     """With what it is for."""
     assert f"| `{action}` |" in DOCUMENT

@@ -1,10 +1,10 @@
-// Lets the identity read one watched subscription.
+// Gives the identity one of its roles in one watched subscription.
 targetScope = 'subscription'
 
 @description('Name (a GUID) of the role definition.')
 param roleDefinitionName string
 
-@description('Object id of the identity that reads.')
+@description('Object id of the identity.')
 param principalId string
 
 resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
