@@ -112,10 +112,7 @@ def write(directory: Path, files: Iterator[tuple[str, Any]]) -> None:
 
 def outcomes(scenarios: list[Scenario]) -> dict[str, dict[str, str]]:
     """What each check should say of each cluster, by name."""
-    return {
-        item.cluster.name: {"nsg-kubelet-port": item.outcome, "egress-tunnel-port": item.egress}
-        for item in scenarios
-    }
+    return {item.cluster.name: item.outcomes for item in scenarios}
 
 
 def generate(options: argparse.Namespace) -> Iterator[Scenario]:

@@ -1,7 +1,9 @@
 """What a sample cluster is, in a few words: pools, network, rules, and how it gets out."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 type Words = str | tuple[str, ...]
 """One value, written in the singular field; or several, written in the plural field."""
@@ -124,6 +126,26 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """What some nodes of a pool are like inside."""
+
+    pool: str = "system"
+    nodes: tuple[int, ...] = (0,)
+    content: Mapping[str, Any]
+    """As a `*.nodes.json` has it for a machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """TCP 10250 that the network itself drops, as the cluster's rules say."""
+
+    source: str
+    """A CIDR."""
+    destination: str
+    """A CIDR, or the name of a pool."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """A managed cluster and everything that belongs to it."""
 
@@ -149,6 +171,10 @@ class Cluster:
     automatic: bool = False
     dual_stack: bool = False
     stopped: bool = False
+    inside: tuple[Inside, ...] = ()
+    """Of nodes of which nothing is said: no firewall, and the kubelet listens."""
+    drops: tuple[Drop, ...] = ()
+    """What nodes feel of the rules that deny."""
     scrambled: bool = False
     """Whether every id is written in another case each time."""
     tags: dict[str, str] = field(default_factory=dict)

@@ -54,6 +54,8 @@ def documents(cluster: Cluster) -> dict[str, Any]:
         files["in-force.adminrules.json"] = admin_rules(maker.vnet, cluster.admin)
     if cluster.scrambled:
         files = {name: scramble(content, name) for name, content in files.items()}
+    if inside := maker.inside():
+        files["inside.nodes.json"] = inside
     return files
 
 
@@ -535,6 +537,29 @@ class _Maker:
             location=self.cluster.location,
             tags=self._pool_tags(pool),
         )
+
+    def inside(self) -> dict[str, Any]:
+        """What nodes are like inside, and what their network drops."""
+        found: dict[str, Any] = {}
+        drops = [
+            {"from": drop.source, "to": to}
+            for drop in self.cluster.drops
+            for to in self._destinations(drop.destination)
+        ]
+        if drops:
+            found[self.vnet] = {"drop": drops}
+        pools = {pool.name: pool for pool in self.cluster.pools}
+        for one in self.cluster.inside:
+            scale_set = f"{self.nodes_scope}/providers/Microsoft.Compute/virtualMachineScaleSets"
+            name = self._vm_name(pools[one.pool])
+            found |= {f"{scale_set}/{name}/virtualMachines/{index}": dict(one.content) for index in one.nodes}
+        return found
+
+    def _destinations(self, named: str) -> list[str]:
+        """A CIDR as it is, or the addresses of a pool's nodes."""
+        if "/" in named:
+            return [named]
+        return [f"{own[0]}/32" for (pool, _), own in self.addresses.items() if pool == named]
 
     def _pool_tags(self, pool: Pool) -> dict[str, str]:
         return {

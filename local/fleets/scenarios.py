@@ -1,8 +1,21 @@
 """The clusters of the sample fleet: each shows one thing, and what the checks should say of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from local.fleets.clusters import AdminRule, AdminRules, Cluster, Hub, Network, Pool, Route, Rule, Subnet
+from local.fleets import inside
+from local.fleets.clusters import (
+    AdminRule,
+    AdminRules,
+    Cluster,
+    Drop,
+    Hub,
+    Inside,
+    Network,
+    Pool,
+    Route,
+    Rule,
+    Subnet,
+)
 
 WORKLOADS = "6c0b6a52-3a0e-4a58-9d0c-0f5a3b1e7c41"
 PLATFORM = "b1d9f7c4-52c8-4f39-8e27-7d4a9c60e5f2"
@@ -28,6 +41,28 @@ class Scenario:
     """What the check `nsg-kubelet-port` should say."""
     egress: str = "pass"
     """What the check `egress-tunnel-port` should say."""
+    reach: str = "pass"
+    """What the check `kubelet-reachability` should say, where nodes are probed."""
+    ufw: str = "pass"
+    """What the check `ufw-kubelet-port` should say then."""
+    iptables: str = "pass"
+    """What the check `iptables-kubelet-port` should say then."""
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """What each check should say, by its id."""
+        return {
+            "nsg-kubelet-port": self.outcome,
+            "egress-tunnel-port": self.egress,
+            "kubelet-reachability": self.reach,
+            "ufw-kubelet-port": self.ufw,
+            "iptables-kubelet-port": self.iptables,
+        }
+
+
+def blind(scenario: Scenario, what: str = "unknown") -> Scenario:
+    """The same, but probes of its nodes tell nothing."""
+    return replace(scenario, reach=what, ufw=what, iptables=what)
 
 
 WEB_RULES = (
@@ -99,7 +134,7 @@ SYSTEM_AND_WORKERS = (
 
 def sample() -> list[Scenario]:
     """Every cluster of the sample fleet."""
-    return [*_healthy(), *_faulty(), *_way_out(), *_unknown()]
+    return [*_healthy(), *_faulty(), *_way_out(), *_on_nodes(), *_unknown()]
 
 
 def _healthy() -> list[Scenario]:
@@ -171,6 +206,9 @@ def _healthy() -> list[Scenario]:
             "AKS Automatic, API server VNet integration in a delegated subnet; node resource group locked",
             "pass",
             "not_applicable",
+            reach="unknown",
+            ufw="unknown",
+            iptables="unknown",
         ),
         Scenario(
             Cluster(
@@ -227,6 +265,9 @@ def _healthy() -> list[Scenario]:
             "stopped: no nodes, scale set at 0",
             "not_applicable",
             "not_applicable",
+            reach="not_applicable",
+            ufw="not_applicable",
+            iptables="not_applicable",
         ),
         Scenario(
             Cluster(
@@ -327,6 +368,7 @@ def _faulty() -> list[Scenario]:
         Scenario(
             Cluster(
                 name="aks-orders-weu",
+                drops=(Drop(source="10.53.0.0/16", destination="10.53.0.0/16"),),
                 subscription=WORKLOADS,
                 network=byo("orders-weu", 53, rules=(*WEB_RULES, DENY_KUBELET)),
                 pools=NODES,
@@ -334,20 +376,24 @@ def _faulty() -> list[Scenario]:
             ),
             "subnet NSG: inbound deny of 10250 at 200, singular fields",
             "fail",
+            reach="fail",
         ),
         Scenario(
             Cluster(
                 name="aks-search-weu",
+                drops=(Drop(source="10.54.0.0/16", destination="10.54.0.0/16"),),
                 subscription=PLATFORM,
                 network=byo("search-weu", 54, rules=deny_range("10.54.0.0/16")),
                 pools=NODES,
             ),
             "deny of ports 9000 and 10000-10300 in plural fields at 250, above an allow of 10250 at 400",
             "fail",
+            reach="fail",
         ),
         Scenario(
             Cluster(
                 name="aks-payments-neu",
+                drops=(Drop(source="10.55.0.0/16", destination="10.55.0.0/16"),),
                 subscription=PLATFORM,
                 location="northeurope",
                 network=byo("payments-neu", 55, group="rg-network-neu", rules=(*WEB_RULES, DENY_VNET)),
@@ -355,20 +401,24 @@ def _faulty() -> list[Scenario]:
             ),
             "BYO VNet and NSG in another resource group: deny of everything from VirtualNetwork at 4096",
             "fail",
+            reach="fail",
         ),
         Scenario(
             Cluster(
                 name="aks-media-weu",
+                drops=(Drop(source="10.56.1.0/24", destination="10.56.2.0/24"),),
                 subscription=PLATFORM,
                 network=two_subnets("media-weu", 56, second_rules=deny_from("10.56.1.0/24")),
                 pools=SYSTEM_AND_WORKERS,
             ),
             "denied only from the system pool's subnet to the workers'; inside each subnet allowed",
             "fail",
+            reach="fail",
         ),
         Scenario(
             Cluster(
                 name="aks-events-neu",
+                drops=(Drop(source="10.57.0.0/16", destination="10.57.0.0/16"),),
                 subscription=PLATFORM,
                 location="northeurope",
                 network=byo("events-neu", 57, rules=(*WEB_RULES, DENY_OUTBOUND)),
@@ -376,10 +426,12 @@ def _faulty() -> list[Scenario]:
             ),
             "outbound deny of 10250 to VirtualNetwork in the NSG of the nodes' subnet",
             "fail",
+            reach="fail",
         ),
         Scenario(
             Cluster(
                 name="aks-cache-weu",
+                drops=(Drop(source="10.58.0.0/16", destination="10.58.0.0/16"),),
                 subscription=PLATFORM,
                 network=byo("cache-weu", 58),
                 pools=NODES,
@@ -387,6 +439,7 @@ def _faulty() -> list[Scenario]:
             ),
             "deny in the NSG of the network interfaces, in the node resource group; the subnet's allows",
             "fail",
+            reach="fail",
         ),
         Scenario(
             Cluster(
@@ -401,6 +454,7 @@ def _faulty() -> list[Scenario]:
         Scenario(
             Cluster(
                 name="aks-casemix-weu",
+                drops=(Drop(source="10.62.0.0/16", destination="10.62.0.0/16"),),
                 subscription=PLATFORM,
                 network=byo("casemix-weu", 62, rules=(*WEB_RULES, DENY_KUBELET)),
                 pools=NODES,
@@ -408,10 +462,12 @@ def _faulty() -> list[Scenario]:
             ),
             "every id written in another case each time; a deny that is missed if ids are compared as text",
             "fail",
+            reach="fail",
         ),
         Scenario(
             Cluster(
                 name="aks-checkout-weu",
+                drops=(Drop(source="10.66.0.0/16", destination="cards"),),
                 subscription=PLATFORM,
                 network=byo(
                     "checkout-weu",
@@ -435,10 +491,12 @@ def _faulty() -> list[Scenario]:
             ),
             "denied to an application security group that one of two pools in the subnet joins",
             "fail",
+            reach="fail",
         ),
         Scenario(
             Cluster(
                 name="aks-ledger-weu",
+                drops=(Drop(source="10.67.0.0/16", destination="10.67.0.0/16"),),
                 subscription=PLATFORM,
                 network=byo(
                     "ledger-weu",
@@ -465,6 +523,7 @@ def _faulty() -> list[Scenario]:
             ),
             "a security admin rule denies 10250-10259 inbound; the subnet's NSG allows 10250",
             "fail",
+            reach="fail",
         ),
         Scenario(
             Cluster(
@@ -595,6 +654,7 @@ def _way_out() -> list[Scenario]:
         Scenario(
             Cluster(
                 name="aks-vault-neu",
+                inside=(Inside(nodes=(0, 1, 2), content=inside.NO_OUTPUT),),
                 subscription=WORKLOADS,
                 location="northeurope",
                 network=byo(
@@ -627,6 +687,9 @@ def _way_out() -> list[Scenario]:
             "network isolated on purpose: private, outbound type none, denied whatever leaves the network",
             "pass",
             "not_applicable",
+            reach="unknown",
+            ufw="unknown",
+            iptables="unknown",
         ),
         Scenario(
             Cluster(
@@ -655,6 +718,118 @@ def _way_out() -> list[Scenario]:
             "the API server's name does not resolve",
             "pass",
             "unknown",
+        ),
+    ]
+
+
+def _on_nodes() -> list[Scenario]:
+    """What only the nodes can tell."""
+
+    def cluster(
+        name: str, second: int, *insides: Inside, owner: str = PLATFORM, pools: tuple[Pool, ...] = NODES
+    ) -> Cluster:
+        location = "northeurope" if name.endswith("neu") else "westeurope"
+        network = byo(name, second) if pools == NODES else two_subnets(name, second)
+        return Cluster(
+            name=f"aks-{name}",
+            subscription=owner,
+            location=location,
+            network=network,
+            pools=pools,
+            inside=insides,
+        )
+
+    return [
+        Scenario(
+            cluster("video-neu", 80, Inside(nodes=(0, 1, 2), content=inside.ORDINARY_NODE), owner=WORKLOADS),
+            "ordinary nodes: chains of the kubelet, of kube-proxy with 300 services, and Azure's own rules",
+            "pass",
+        ),
+        Scenario(
+            cluster(
+                "billing-weu",
+                81,
+                Inside(
+                    nodes=(0, 1),
+                    content=inside.ufw(
+                        "allow 22/tcp", listed="22/tcp                     ALLOW IN    Anywhere"
+                    ),
+                ),
+            ),
+            "UFW is on, on two of three nodes, and allows SSH alone",
+            "pass",
+            reach="fail",
+            ufw="fail",
+        ),
+        Scenario(
+            cluster(
+                "catalog-neu",
+                82,
+                Inside(
+                    pool="workers",
+                    content=inside.ufw(
+                        "limit 10250/tcp", listed="10250/tcp                  LIMIT IN    Anywhere"
+                    ),
+                ),
+                pools=SYSTEM_AND_WORKERS,
+            ),
+            "UFW is on, on a worker, and limits the rate of connections to 10250",
+            "pass",
+            ufw="fail",
+        ),
+        Scenario(
+            cluster("gateway-weu", 83, Inside(content=inside.dropping("10.83.0.0/20"))),
+            "iptables on a node drops 10250 from the nodes' subnet, in INPUT",
+            "pass",
+            reach="fail",
+            iptables="fail",
+        ),
+        Scenario(
+            cluster("identity-neu", 84, Inside(nodes=(1,), content=inside.rejecting())),
+            "iptables (legacy) on a node rejects 10248-10256, in a chain of somebody's own",
+            "pass",
+            reach="fail",
+            iptables="fail",
+        ),
+        Scenario(
+            cluster("registry-weu", 85, Inside(nodes=(2,), content=inside.NFTABLES)),
+            "nftables on a node: a table of somebody's own drops a set of ports with 10250-10259 in it",
+            "pass",
+            reach="fail",
+            iptables="fail",
+        ),
+        Scenario(
+            cluster("docs-weu", 86, Inside(content=inside.DEAF)),
+            "nobody listens on 10250 of a node, though all that can be read allows it",
+            "pass",
+            reach="fail",
+        ),
+        Scenario(
+            cluster("fraud-weu", 87, Inside(content=inside.IPSET)),
+            "iptables on a node drops whoever is in an ipset, whose members no rule shows",
+            "pass",
+            iptables="unknown",
+        ),
+        blind(
+            Scenario(
+                cluster("iot-neu", 88, Inside(content=inside.SILENT)),
+                "the agent of a node never answers",
+                "pass",
+            )
+        ),
+        blind(
+            Scenario(
+                cluster("geo-weu", 89, Inside(nodes=(1,), content=inside.TRUNCATED)),
+                "what a node prints arrives without its beginning",
+                "pass",
+            )
+        ),
+        blind(
+            Scenario(
+                cluster("staff-neu", 90, Inside(nodes=(2,), content=inside.BUSY)),
+                "somebody else's run command keeps a node busy",
+                "pass",
+            )
         ),
     ]
 
