@@ -61,8 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "It scans the fleet at once, shows what it found, and goes on scanning on schedule until Ctrl-C.",
         epilog="Environment: FUNCTIONS_PORT (7071), ARM_PORT (7072), DNS_PORT (one above "
         "ARM_PORT), AZURITE_PORT_BASE (10000), "
-        f"SCAN_SCHEDULE ({SCHEDULE!r}). With AZURE_SUBSCRIPTION_IDS set it watches those subscriptions in "
-        "real Azure, as whoever `az login` says you are.",
+        f"SCAN_SCHEDULE ({SCHEDULE!r}), NODE_PROBES (on, so that nodes are asked themselves, through Run "
+        f"Command; off: they are left alone), NODE_PROBE_SCHEDULE ({PROBE_SCHEDULE!r}). With "
+        "AZURE_SUBSCRIPTION_IDS set it watches those subscriptions in real Azure, as whoever `az login` says "
+        "you are, and NODE_PROBES is off unless you switch it on.",
     )
     parser.add_argument("--fleet", type=Path, help="directory of raw ARM JSON (default: the sample fleet)")
     parser.add_argument(
@@ -108,6 +110,10 @@ def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> i
     fleet = (asked.fleet or SAMPLE).resolve()
     if not real and not fleet.is_dir():
         raise StartError(f"FLEET: {str(asked.fleet)!r} is no directory.")
+    # Simulated nodes harm nobody's; on real ones somebody has to have said so.
+    switch = (os.environ.get("NODE_PROBES") or ("off" if real else "on")).strip().lower()
+    if switch not in {"on", "off"}:
+        raise StartError(f"NODE_PROBES is {os.environ['NODE_PROBES']!r}: it has to be on or off.")
     ports.check_free(with_arm=not real)
     state = _state_directory(ports, "real" if real else str(fleet))
 
@@ -124,8 +130,7 @@ def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> i
             "FUNCTIONS_WORKER_RUNTIME": "python",
             "SCAN_SCHEDULE": os.environ.get("SCAN_SCHEDULE") or SCHEDULE,
             "NODE_PROBE_SCHEDULE": os.environ.get("NODE_PROBE_SCHEDULE") or PROBE_SCHEDULE,
-            # Simulated nodes harm nobody's; on real ones somebody has to have said so.
-            "NODE_PROBES": os.environ.get("NODE_PROBES") or ("off" if real else "on"),
+            "NODE_PROBES": switch,
         }
         if not real:
             status.update("Starting the Azure simulator …")
@@ -141,7 +146,11 @@ def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> i
         f"[bold]Tunnelwatch[/] watches {escape(what)} at {url} (hosted by {host.name})", soft_wrap=True
     )
 
-    scan = _scan(console, url)
+    probes = switch == "on"
+    if not real:
+        console.print(_nodes(f"http://127.0.0.1:{ports.arm}", probes=probes), soft_wrap=True)
+
+    scan = _scan(console, url, probes=probes)
     _show(console, url, scan)
     if asked.once:
         return 0 if scan["status"] == "completed" else 1
@@ -155,7 +164,9 @@ def _run(console: Console, asked: argparse.Namespace, started: list[Child]) -> i
     )
     if not real:
         console.print(
-            f"Edit a file of the fleet to mend a fault, then: curl -X POST {url}/api/scans", soft_wrap=True
+            f"Edit a file of the fleet to mend a fault, then: curl -X POST {url}/api/scans"
+            + (" --data '{\"probes\": true}'" if probes else ""),
+            soft_wrap=True,
         )
     return _watch(console, url, started, scan)
 
@@ -172,9 +183,20 @@ def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _scan(console: Console, url: str) -> dict[str, Any]:
-    """Ask for a scan of everything and show how it goes."""
-    asked = _call(f"{url}/api/scans", b"{}")
+def _nodes(azure: str, *, probes: bool) -> str:
+    """What simulated nodes are made of and why, in one line; or that they are left alone."""
+    if not probes:
+        return "Nodes are not probed (NODE_PROBES=off): what only they can tell stays unknown."
+    nodes = _call(f"{azure}/_sim/health")["nodes"]
+    if nodes["mode"] == "recorded":
+        return f"Nodes are recorded text, not real packet filters: {escape(nodes['why'])}."
+    return "Nodes are Linux network namespaces, with packet filters of their own."
+
+
+def _scan(console: Console, url: str, *, probes: bool) -> dict[str, Any]:
+    """Ask for a scan of everything, with probes of nodes or without, and show how it goes."""
+    asked = _call(f"{url}/api/scans", json.dumps({"probes": probes}).encode())
+    what = "Scanning clusters, probing nodes" if probes else "Scanning clusters"
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -188,9 +210,7 @@ def _scan(console: Console, url: str) -> dict[str, Any]:
         while True:
             scan: dict[str, Any] = _call(f"{url}{asked['href']}")
             if scan["total"] is not None:
-                progress.update(
-                    task, description="Scanning clusters", total=scan["total"], completed=scan["done"]
-                )
+                progress.update(task, description=what, total=scan["total"], completed=scan["done"])
             if scan["status"] in {"completed", "failed"}:
                 return scan
             time.sleep(0.3)
@@ -230,6 +250,7 @@ def _show(console: Console, url: str, scan: dict[str, Any]) -> None:
         for check in one["checks"]
         if check["outcome"] != "not_applicable"
         for reason in check["reasons"]
+        if reason["code"] != "probes_disabled"  # one line has said so, and it is so everywhere
     ]
     if untold:
         table = Table(title="What could not be told", title_justify="left")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from local.nodes.client import unavailable
 from tests.end_to_end.monitor import small_fleet
 from tests.processes import ROOT, free_ports, is_listening, request, wait_until
 
@@ -74,7 +75,21 @@ def test_it_scans_shows_and_leaves_nothing_running(ports: dict[str, str], fleet:
     assert "Scanned 1 clusters: 1 fail" in printed
     assert CLUSTER in printed
     assert "az network nsg rule create" in printed
+    why = unavailable()
+    nodes = f"recorded text, not real packet filters: {why}" if why else "Linux network namespaces"
+    assert f"Nodes are {nodes}" in printed
+    assert "does not answer others" in printed, "nodes were probed by the first scan"
     assert not [port for port in everything(ports) if is_listening(port)]
+
+
+def test_probes_can_be_switched_off(ports: dict[str, str], fleet: Path) -> None:
+    """It says so once, and what was not asked is not listed as what could not be told."""
+    running = start(ports, "--once", "--fleet", str(fleet), NODE_PROBES="off")
+    printed, _ = running.communicate(timeout=90)
+    assert running.returncode == 0, printed
+    assert "Nodes are not probed (NODE_PROBES=off)" in printed
+    assert "1 open findings" in printed
+    assert "could not be told" not in printed
 
 
 def test_ctrl_c_stops_everything_and_repairs_are_reported(ports: dict[str, str], fleet: Path) -> None:
@@ -159,6 +174,7 @@ def test_a_broken_fleet_is_named(ports: dict[str, str], fleet: Path, content: st
     [
         ({"FUNCTIONS_PORT": "http"}, "FUNCTIONS_PORT is 'http'"),
         ({"ARM_PORT": "70000"}, "ARM_PORT is '70000'"),
+        ({"NODE_PROBES": "yes"}, "NODE_PROBES is 'yes'"),
         ({"AZURE_SUBSCRIPTION_IDS": "00000000-0000-0000-0000-000000000001"}, "cannot both be set"),
     ],
 )
