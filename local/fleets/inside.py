@@ -144,10 +144,14 @@ SILENT: Content = {"runCommand": {"fault": "silent", "seconds": 2}}
 BUSY: Content = {"runCommand": "busy"}
 NO_OUTPUT: Content = {"runCommand": "no-output"}
 """What happens where a node does not reach Azure."""
-_BLOCKED = "".join(
-    f"-A INPUT -s {'.'.join(str(byte) for byte in hashlib.sha256(bytes([number])).digest()[:4])}/32 -p udp -j DROP\n"
-    for number in range(250)
-)
+
+
+def _someone(number: int) -> str:
+    """Some address, one for each number up to 255."""
+    return ".".join(str(byte) for byte in hashlib.sha256(bytes([number])).digest()[:4])
+
+
+_BLOCKED = "".join(f"-A INPUT -s {_someone(number)}/32 -p udp -j DROP\n" for number in range(250))
 _LONG = ORDINARY.replace("-A INPUT -j KUBE-FIREWALL\n", f"{_BLOCKED}-A INPUT -j KUBE-FIREWALL\n")
 TRUNCATED: Content = {
     "firewall": {"iptables": _LONG},
