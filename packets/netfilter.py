@@ -32,8 +32,9 @@ from packets.answers import Answer, RulePart
 from packets.boxes import Box
 from packets.decisions import Decision, Doubt, Effect, Match, Turn, first_match
 
-Family = Literal["ip", "ip6", "inet"]
+Family = Literal["ip", "ip6", "inet", "netdev"]
 """Which packets a table sees: IPv4's, IPv6's, or both."""
+Hook = Literal["ingress", "prerouting", "input"]
 Kind = Literal["accept", "drop", "return", "jump", "goto", "continue", "untrack", "unknown"]
 Policy = Literal["accept", "drop", "unknown"]
 
@@ -143,6 +144,12 @@ class Step(Struct, frozen=True):
     chain: str
     priority: int
     """Lower comes first; of the prerouting hook all before all of the input hook."""
+    hook: Hook = "prerouting"
+
+    @property
+    def early(self) -> bool:
+        """Whether connection tracking has not seen the packet yet."""
+        return self.hook == "ingress" or (self.hook == "prerouting" and self.priority < CONNTRACK)
 
 
 class Where(Struct, frozen=True):
@@ -204,7 +211,7 @@ def judge(steps: Sequence[Step], question: Question) -> tuple[Decision[Where], .
             destinations=question.packets.destinations & addresses,
         )
         if not packets.empty:
-            seen = [step for step in steps if step.table.family in {family, "inet"}]
+            seen = [step for step in steps if step.table.family in {family, "inet", "netdev"}]
             found += _pass(seen, structs.replace(question, packets=packets))
     return tuple(found)
 
@@ -212,7 +219,7 @@ def judge(steps: Sequence[Step], question: Question) -> tuple[Decision[Where], .
 def covered(steps: Sequence[Step]) -> IntervalSet:
     """The addresses whose packets some table sees."""
     families = {step.table.family for step in steps}
-    if "inet" in families or families >= {"ip", "ip6"}:
+    if families & {"inet", "netdev"} or families >= {"ip", "ip6"}:
         return EVERY_ADDRESS
     return IPV4 if "ip" in families else IPV6 if "ip6" in families else NOTHING
 
@@ -282,11 +289,10 @@ def _pass(steps: Sequence[Step], question: Question) -> Iterator[Decision[Where]
         following: list[tuple[Box, frozenset[str]]] = []
         for packets, states in parts:
             asked = structs.replace(question, packets=packets)
-            early = step.priority < CONNTRACK
             # What connection tracking has not seen yet counts as invalid.
-            met = (states - _NEW) | _INVALID if early and states >= _NEW else states
+            met = (states - _NEW) | _INVALID if step.early and states >= _NEW else states
             yield from _base(step, _Walk(step.table, asked, met, _verdict))
-            following += _tracked(step, asked, states, met) if early else [(packets, states)]
+            following += _tracked(step, asked, states, met) if step.early else [(packets, states)]
         parts = following
 
 
@@ -436,7 +442,9 @@ def _undecided(action: Action) -> Doubt:
 
 def _part(decision: Decision[Where]) -> RulePart:
     rule = decision.rule
-    place = f"table {rule.table}" + (" of IPv6" if rule.family == "ip6" else "")
+    place = {"ip": f"table {rule.table}", "ip6": f"table {rule.table} of IPv6"}.get(
+        rule.family, f"table {rule.family} {rule.table}"
+    )
     said = f"policy of chain {rule.chain}, {place}" if not rule.number else f"{place}: {rule.text}"
     if decision.verdict == "unknown":
         assert decision.doubt is not None  # noqa: S101 - of a decision that is unknown

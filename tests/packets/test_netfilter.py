@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import pytest
+from msgspec import structs
 
 from packets.addresses import EVERY_ADDRESS, IntervalSet, parse_port_range, parse_prefixes, to_prefixes
 from packets.decisions import Doubt
-from packets.netfilter import Action, Chain, Kind, Policy, Question, Rule, Step, Table, answer, judge
+from packets.netfilter import Action, Chain, Hook, Kind, Policy, Question, Rule, Step, Table, answer, judge
 
 NODES = parse_prefixes(["10.240.0.0/24"])
 LOW = parse_prefixes(["10.240.0.0/25"])
@@ -156,3 +157,27 @@ def test_a_circle_is_refused() -> None:
     question = Question.to_node("tcp", parse_port_range("10250"), sources=NODES, destinations=None)
     with pytest.raises(ValueError, match="circle"):
         judge([Step(table(chains, "accept"), "INPUT", 0)], question)
+
+
+@pytest.mark.parametrize(
+    ("step", "outcome"),
+    [
+        # Connection tracking is at the priority -200 of the hook prerouting.
+        (("prerouting", -300), "blocked"),
+        (("prerouting", -150), "allowed"),
+        (("input", -300), "allowed"),
+        (("ingress", 0), "blocked"),
+    ],
+)
+def test_what_is_not_tracked_yet_is_invalid(step: tuple[Hook, int], outcome: str) -> None:
+    """A rule that drops what is invalid drops all before connection tracking has seen it."""
+    invalid = structs.replace(DROP, states=frozenset({"invalid"}))
+    made = Table("netdev", "t", {"c": Chain("c", (invalid,))})
+    question = Question.to_node("tcp", parse_port_range("10250"), sources=NODES, destinations=None)
+    hook, priority = step
+    said = answer(judge([Step(made, "c", priority, hook)], question), question)
+    assert said.outcome == outcome
+    assert {rule.why.partition(":")[0] for rule in said.rules} <= {
+        "table netdev t",
+        "policy of chain c, table netdev t",
+    }
