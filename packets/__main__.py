@@ -11,7 +11,7 @@ from typing import TextIO
 
 import msgspec
 
-from packets.commands import UNUSABLE, Parser, Said, firewall, iptables, nsg, routes, ufw
+from packets.commands import UNUSABLE, Parser, Said, firewall, iptables, nftables, nsg, routes, ufw
 
 _STATUS = {"allowed": 0, "unknown": 2}
 
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None, given: TextIO | None = None) ->
     routes.add(engines.add_parser("routes", help="a route table, or the effective routes of an interface"))
     ufw.add(engines.add_parser("ufw", help="UFW of a node, as ufw status [verbose|numbered] prints it"))
     iptables.add(engines.add_parser("iptables", help="iptables-save, iptables -S, or iptables --list"))
+    nftables.add(engines.add_parser("nftables", help="nft list ruleset, as text or as JSON (nft -j)"))
     asked = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace, str], Said] = asked.run
     try:

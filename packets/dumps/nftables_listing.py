@@ -1,17 +1,17 @@
-"""What a listing of nftables holds, however it was written: tables, with chains and sets that are read when needed.
+"""What a listing of nftables holds, however it was written: tables, with chains and sets to read when needed.
 
 Statements are kept as `nft -j` names them (libnftables-json(5)): an object with one key, its kind,
-`{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 10250}}`. The reader
-of text makes the same of what it reads, but for values, which it leaves as they are written: `"80-90"`.
+`{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 10250}}`. The
+reader of text makes the same of what it reads, but for values, which it leaves as written: `"80-90"`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 
 from packets.decisions import Doubt
-from packets.netfilter import Policy
+from packets.netfilter import Hook, Policy
 
 type Statement = Mapping[str, Any]
 type Expression = Any
@@ -19,9 +19,8 @@ type Expression = Any
 type Element = tuple[Expression, Statement | None]
 """A member of a set; of a verdict map with its verdict."""
 
-Hook = Literal["ingress", "prerouting", "input"]
-"""The hooks that a packet to the node itself passes, in order."""
 HOOKS: tuple[Hook, ...] = ("ingress", "prerouting", "input")
+"""The hooks that a packet to the node itself passes, in order."""
 
 PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 """Names of priorities (nft(8)), in all families but bridge."""

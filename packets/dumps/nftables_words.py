@@ -1,6 +1,6 @@
 """Rules of nftables as text, to the statements that libnftables-json(5) names.
 
-    ip saddr @nodes tcp dport { 443, 10000-10300 } counter packets 0 bytes 0 drop comment "no kubelet" # handle 7
+    ip saddr @nodes tcp dport { 443, 10000-10300 } counter packets 0 bytes 0 drop comment "x" # handle 7
 
 A tokenizer and a recursive-descent parser for what `nft list ruleset` prints (nft(8), and the grammar in
 src/parser_bison.y of nftables). What it does not understand becomes a statement `{"unknown": words}`, and
@@ -22,19 +22,107 @@ _XT = re.compile(r"# ?xt_(\w+)")
 
 _VERDICTS = frozenset({"accept", "drop", "continue", "return"})
 _META = frozenset(
-    "iif iifname iiftype iifgroup iifkind oif oifname oiftype oifgroup oifkind mark skuid skgid nftrace rtclassid "
-    "pkttype cpu cgroup ibriport obriport ibrname obrname ibridgename obridgename priority random time hour day "
-    "length protocol l4proto nfproto sdif sdifname secmark".split()
+    {
+        "iif",
+        "iifname",
+        "iiftype",
+        "iifgroup",
+        "iifkind",
+        "oif",
+        "oifname",
+        "oiftype",
+        "oifgroup",
+        "oifkind",
+        "mark",
+        "skuid",
+        "skgid",
+        "nftrace",
+        "rtclassid",
+        "pkttype",
+        "cpu",
+        "cgroup",
+        "ibriport",
+        "obriport",
+        "ibrname",
+        "obrname",
+        "ibridgename",
+        "obridgename",
+        "priority",
+        "random",
+        "time",
+        "hour",
+        "day",
+        "length",
+        "protocol",
+        "l4proto",
+        "nfproto",
+        "sdif",
+        "sdifname",
+        "secmark",
+    }
 )
 _PAYLOADS = frozenset(
-    "ip ip6 tcp udp th icmp icmpv6 igmp ether vlan arp udplite sctp dccp esp ah comp gre gretap vxlan geneve".split()
+    {
+        "ip",
+        "ip6",
+        "tcp",
+        "udp",
+        "th",
+        "icmp",
+        "icmpv6",
+        "igmp",
+        "ether",
+        "vlan",
+        "arp",
+        "udplite",
+        "sctp",
+        "dccp",
+        "esp",
+        "ah",
+        "comp",
+        "gre",
+        "gretap",
+        "vxlan",
+        "geneve",
+    }
 )
-_EXTENSION_HEADERS = frozenset("hbh rt0 rt2 rt4 srh frag dst mh".split())
+_EXTENSION_HEADERS = frozenset(
+    {
+        "hbh",
+        "rt0",
+        "rt2",
+        "rt4",
+        "srh",
+        "frag",
+        "dst",
+        "mh",
+    }
+)
 _TUNNELS = frozenset({"gre", "gretap", "vxlan", "geneve"})
 _OPTION_FIELDS = frozenset(
-    "kind length size count left right left2 right2 left3 right3 tsval tsecr ptr addr value type timestamp".split()
+    {
+        "kind",
+        "length",
+        "size",
+        "count",
+        "left",
+        "right",
+        "left2",
+        "right2",
+        "left3",
+        "right3",
+        "tsval",
+        "tsecr",
+        "ptr",
+        "addr",
+        "value",
+        "type",
+        "timestamp",
+    }
 )
-_BITMASKS = frozenset({("ct", "state"), ("ct", "status"), ("ct", "label"), ("tcp", "flags"), ("dccp", "type")})
+_BITMASKS = frozenset(
+    {("ct", "state"), ("ct", "status"), ("ct", "label"), ("tcp", "flags"), ("dccp", "type")}
+)
 _COMPARISONS = {"==", "!=", "<", ">", "<=", ">=", "!"}
 _WORD_OPERATORS = {
     "eq": "==", "ne": "!=", "lt": "<", "gt": ">", "le": "<=", "ge": ">=", "not": "!",
@@ -42,7 +130,21 @@ _WORD_OPERATORS = {
 }  # fmt: skip
 _BITWISE = {"&", "|", "^", "<<", ">>"}
 _NAT_WORDS = frozenset(
-    "to ip ip6 prefix addr port . random fully-random persistent interval map :".split()
+    {
+        "to",
+        "ip",
+        "ip6",
+        "prefix",
+        "addr",
+        "port",
+        ".",
+        "random",
+        "fully-random",
+        "persistent",
+        "interval",
+        "map",
+        ":",
+    }
 )
 _NAMING = frozenset({"to", "num", "mss", "wscale", "name", "device"})
 """Words of such a statement that a value follows."""
@@ -155,10 +257,10 @@ class _Parser:
 
     def value(self) -> Expression:
         """A token as a value."""
-        token = self.take()
-        if token in "{}(),;:" or token in _COMPARISONS:
+        word = self.take()
+        if word in "{}(),;:" or word in _COMPARISONS:
             raise _NotUnderstood
-        return _plain(token)
+        return _plain(word)
 
     # --- statements
 
@@ -184,9 +286,9 @@ class _Parser:
         """To the next verdict outside of braces."""
         depth = 0
         for place in range(self.at, len(self.tokens)):
-            token = self.tokens[place]
-            depth += (token == "{") - (token == "}")
-            if depth <= 0 and (token in _VERDICTS or token in {"jump", "goto", "reject", "comment"}):
+            word = self.tokens[place]
+            depth += (word == "{") - (word == "}")
+            if depth <= 0 and (word in _VERDICTS or word in {"jump", "goto", "reject", "comment"}):
                 self.at = place
                 return
         self.at = len(self.tokens)
@@ -454,7 +556,12 @@ class _Parser:
             return {f"{protocol} option": option}
         if field == "chunk":
             name = self.take()
-            return {"sctp chunk": {"name": name, "field": "" if self.peek() in {"exists", "missing"} else self.take()}}
+            return {
+                "sctp chunk": {
+                    "name": name,
+                    "field": "" if self.peek() in {"exists", "missing"} else self.take(),
+                }
+            }
         if protocol in _TUNNELS and field in _PAYLOADS:
             return {"payload": {"tunnel": protocol, "protocol": field, "field": self.take()}}
         return {"payload": {"protocol": protocol, "field": field}}
@@ -595,10 +702,47 @@ class _Parser:
 
 
 _STATEMENTS = frozenset(
-    "counter last log limit quota reject notrack queue dnat snat masquerade redirect tproxy fwd dup synproxy meter "
-    "add update delete set flow xt reset".split()
+    {
+        "counter",
+        "last",
+        "log",
+        "limit",
+        "quota",
+        "reject",
+        "notrack",
+        "queue",
+        "dnat",
+        "snat",
+        "masquerade",
+        "redirect",
+        "tproxy",
+        "fwd",
+        "dup",
+        "synproxy",
+        "meter",
+        "add",
+        "update",
+        "delete",
+        "set",
+        "flow",
+        "xt",
+        "reset",
+    }
 )
-_FIELDS = frozenset("ct fib exthdr rt socket ipsec osf numgen symhash jhash".split())
+_FIELDS = frozenset(
+    {
+        "ct",
+        "fib",
+        "exthdr",
+        "rt",
+        "socket",
+        "ipsec",
+        "osf",
+        "numgen",
+        "symhash",
+        "jhash",
+    }
+)
 
 
 def _named(left: Expression) -> tuple[str, str]:

@@ -1,0 +1,19 @@
+"""`python -m packets nftables`: what a node's nftables do to connections to one of its ports."""
+
+import argparse
+
+from packets.answers import Answer
+from packets.commands.iptables import add_question, question_of
+from packets.dumps.nftables import read_nftables
+from packets.nftables import answer
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Say what can be asked."""
+    add_question(parser)
+    parser.set_defaults(run=run)
+
+
+def run(asked: argparse.Namespace, text: str) -> Answer:
+    """Answer; raises `ValueError` naming what in the text cannot be used."""
+    return answer(read_nftables(text), question_of(asked))
