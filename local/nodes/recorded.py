@@ -2,8 +2,9 @@
 
 It runs as an ordinary process of this machine, without privileges, and sees of its commands only plain ones;
 in the place of those that look at a firewall or a network stand small programs that print what was recorded.
-What it sends back is therefore framed by the script itself, as on a node. The one change to a script is that
-where it sets its PATH, it is set to these commands. What it reads under /proc and /etc is this machine's.
+What it sends back is therefore framed by the script itself, as on a node. Two things in a script are changed:
+where it sets its PATH, it is set to these commands, and the kernel's lists of legacy tables become files with
+the tables that were recorded. What else it reads under /proc and /etc is this machine's.
 """
 
 import asyncio
@@ -34,6 +35,12 @@ PLAIN = frozenset(_PLAIN.split())
 
 Answers = Literal["open", "refused", "timeout"]
 """How a node answers a connection to TCP 10250."""
+
+_LEGACY_TABLES = {
+    "/proc/net/ip_tables_names": "iptables-legacy-save",
+    "/proc/net/ip6_tables_names": "ip6tables-legacy-save",
+}
+"""The kernel's lists of the tables that iptables-legacy has filled, and who prints these."""
 
 _ON_PATH = re.compile(rb"(?m)^([ \t]*(?:export[ \t]+)?PATH=)[^\s;]*")
 _UNPRIVILEGED = ("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--")
@@ -89,7 +96,7 @@ async def run(text: bytes, recording: Recording, *, seconds: float, name: str) -
     path = f"{directory / 'recorded'}:{directory / 'plain'}"
     try:
         return await script.run(
-            _ON_PATH.sub(lambda found: found[1] + os.fsencode(path), text),
+            _changed(text, directory, path),
             file=directory / "download" / "script.sh",
             environment={
                 "PATH": path,
@@ -102,6 +109,13 @@ async def run(text: bytes, recording: Recording, *, seconds: float, name: str) -
         )
     finally:
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+def _changed(text: bytes, directory: Path, path: str) -> bytes:
+    """A script that finds what was recorded."""
+    for names in _LEGACY_TABLES:
+        text = text.replace(names.encode(), os.fsencode(directory / Path(names).name))
+    return _ON_PATH.sub(lambda found: found[1] + os.fsencode(path), text)
 
 
 def _wrapper() -> tuple[str, ...]:
@@ -122,7 +136,15 @@ def _prepare(recording: Recording, name: str) -> Path:
         program = recorded / command
         program.write_text(f"#!/bin/sh\n{body}", encoding="utf-8")
         program.chmod(0o755)
+    for names, command in _LEGACY_TABLES.items():
+        tables = re.findall(r"(?m)^\*(\S+)$", _printed(recording, command))
+        (directory / Path(names).name).write_text("".join(f"{table}\n" for table in tables))
     return directory
+
+
+def _printed(recording: Recording, command: str) -> str:
+    """What a command without arguments was recorded to print; empty if nothing was."""
+    return recording.commands.get(command, Printed()).stdout
 
 
 def _programs(recording: Recording, name: str) -> dict[str, str]:

@@ -205,6 +205,15 @@ async def test_recorded_text_stands_in_for_commands(sim: RunningSimulator, path:
     assert stderr.endswith("iptables-legacy-save: not found\n")
 
 
+async def test_legacy_tables_are_those_that_were_recorded(sim: RunningSimulator) -> None:
+    """The kernel's list of them tells of the node, and not of this machine."""
+    script = "cat /proc/net/ip_tables_names; echo; [ -s /proc/net/ip6_tables_names ] || echo none"
+    assert (await send(sim, NODE, script))[0] == "\nnone\n"
+    dump = "*nat\n:INPUT ACCEPT [0:0]\nCOMMIT\n*filter\n-A INPUT -m comment --comment *x -j DROP\nCOMMIT\n"
+    sim.set_nodes({NODE: {"firewall": DROP, "recorded": {"iptables-legacy-save": dump}}})
+    assert (await send(sim, NODE, script))[0] == "nat\nfilter\n\nnone\n"
+
+
 async def test_how_others_answer(sim: RunningSimulator) -> None:
     """As recorded, as they listen, as the network drops; one whose firewall nobody recorded does neither."""
     sim.set_nodes(
