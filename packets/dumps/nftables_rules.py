@@ -477,7 +477,12 @@ def _kept(
 
 
 def as_element(member: Expression) -> Element:
-    """A member of a set as JSON has it: `[key, verdict]` in a map, with what is kept of it left out."""
+    """A member of a set as JSON has it: `[key, verdict]` in a map, with what is kept of it left out.
+
+    One that the reader of text made is an element already.
+    """
+    if isinstance(member, tuple):
+        return member
     if isinstance(member, list) and len(member) == 2 and (isinstance(member[1], dict) or member[1] is None):
         return _value_of(member[0]), member[1]
     return _value_of(member), None
