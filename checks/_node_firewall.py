@@ -10,11 +10,13 @@ from facts.filters import Missing
 from facts.finding import Reason, Unknown
 from facts.probes import Dump
 from packets.addresses import IntervalSet, to_prefixes, union
-from packets.decisions import Decision
+from packets.decisions import Decision, Doubt
 from packets.dumps.iptables import read_iptables
+from packets.dumps.nftables import read_nftables
 from packets.dumps.ufw import read_ufw_status
 from packets.iptables import evaluate as evaluate_iptables
 from packets.netfilter import Family, Question, Where
+from packets.nftables import evaluate as evaluate_nftables
 from packets.ufw import RATE_LIMITED, UfwQuestion, UfwRule
 from packets.ufw import evaluate as evaluate_ufw
 
@@ -99,10 +101,11 @@ def judge_filters(probed: Probed, sources: Sources) -> tuple[list[Filtered], lis
     found = []
     for dump in probed.report.dumps:
         try:
-            decisions = _decisions(dump, question)
+            decisions, doubts = _decisions(dump, question)
         except ValueError as error:
             unknown.append(unreadable(probed.node, f"`{dump.name}`", error))
             continue
+        unknown += [_not_shown(probed, dump, doubt) for doubt in doubts]
         matter = tuple(one for one in decisions if sources.matter(one.sources, probed))
         own = _without_ufws(matter, dump, probed, sources)
         found.append(Filtered(tool=dump.name.removesuffix("-save"), decisions=own))
@@ -129,8 +132,8 @@ def guard(probed: Probed, sources: Sources) -> Guard:
         Culprit(
             check="iptables-kubelet-port",
             cause=3,
-            words=f"{each.tool}: {named(where)}",
-            rule=where.text or named(where),
+            words=f"{each.tool}: {named(where, each.tool)}",
+            rule=where.text or named(where, each.tool),
             sources=denied,
         )
         for each in filters
@@ -139,16 +142,30 @@ def guard(probed: Probed, sources: Sources) -> Guard:
     return Guard(tuple(culprits), tuple(unread))
 
 
-def named(where: Where) -> str:
-    """A rule as `iptables --delete` takes it, its table before it unless it is filter; or the policy."""
-    table = "" if where.table == "filter" else f"table {where.table} "
+def named(where: Where, tool: str) -> str:
+    """A rule as `iptables --delete` takes it, its table before it unless it is filter; or the policy.
+
+    Those of nftables with the family and the table, as `nft` takes them.
+    """
+    if tool == "nft":
+        table = f"{where.family} {where.table} "
+    else:
+        table = "" if where.table == "filter" else f"table {where.table} "
     return f"{table}{where.chain} {where.number}" if where.number else f"policy of {table}{where.chain}"
 
 
-def _decisions(dump: Dump, question: Question) -> tuple[Decision[Where], ...]:
-    family: Family = "ip6" if dump.name.startswith("ip6") else "ip"
-    decisions = evaluate_iptables(read_iptables(dump.text, family=family), question)
-    return tuple(decision for decision in decisions if decision.verdict != "allowed")
+def _decisions(dump: Dump, question: Question) -> tuple[tuple[Decision[Where], ...], tuple[Doubt, ...]]:
+    """What a dump's rules do but allow, and why there may be others; raises `ValueError`."""
+    if dump.name == "nft":
+        ruleset = read_nftables(dump.text)
+        decisions, doubts = evaluate_nftables(ruleset, question), ruleset.doubts
+    else:
+        family: Family = "ip6" if dump.name.startswith("ip6") else "ip"
+        dumps = read_iptables(dump.text, family=family)
+        decisions = evaluate_iptables(dumps, question)
+        # That legacy tables are there besides is no news: they were listed by themselves.
+        doubts = ()
+    return tuple(decision for decision in decisions if decision.verdict != "allowed"), tuple(doubts)
 
 
 def _by_ufw(decisions: Iterable[Decision[UfwRule | None]]) -> list[Culprit]:
@@ -185,12 +202,17 @@ def _is_ufws(where: Where) -> bool:
     return where.chain.startswith(("ufw-", "ufw6-")) or (where.chain == "INPUT" and not where.number)
 
 
+def _not_shown(probed: Probed, dump: Dump, doubt: Doubt) -> Unknown:
+    message = f'Of node "{probed.node.name}" not all rules are known: {doubt.why} (`{dump.name}`).'
+    return Unknown(reason=Reason(code=doubt.code, message=message, resource=probed.node.machine_id))
+
+
 def _hangs(probed: Probed, dump: Dump, decision: Decision[Where]) -> Unknown:
     assert decision.doubt is not None  # noqa: S101 - of a decision that is unknown
-    where = decision.rule
+    where, tool = decision.rule, dump.name.removesuffix("-save")
     said = f' ("{where.text}")' if where.text else ""
     message = (
-        f'On node "{probed.node.name}" {named(where)} of {dump.name.removesuffix("-save")}{said} decides TCP '
+        f'On node "{probed.node.name}" {named(where, tool)} of {tool}{said} decides TCP '
         f"{KUBELET} from {few(to_prefixes(decision.sources))}, but {decision.doubt.why}."
     )
     return Unknown(reason=Reason(code=decision.doubt.code, message=message, resource=probed.node.machine_id))

@@ -30,6 +30,7 @@ single nodes are not supported and not lasting. If nothing changes, delete the t
 Documentation: https://learn.microsoft.com/troubleshoot/azure/azure-kubernetes/connectivity/tunnel-connectivity-issues
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
@@ -42,6 +43,7 @@ from facts.snapshot import Snapshot
 from packets.addresses import IntervalSet, to_prefixes, union
 from packets.iptables import delete_commands
 from packets.netfilter import Where
+from packets.nftables import delete_commands as delete_from_nftables
 
 ID = "iptables-kubelet-port"
 CAUSE = 3
@@ -83,7 +85,8 @@ def _fault(snapshot: Snapshot, found: list[_Refusal], probed: Sequence[Probed], 
     there = sources.now(away)
     unreached = [one for one in nodes if reached(probed, one.probed.node) is False]
     count = plural(len(nodes), "node")
-    what = f'rule "{named(where)}"' if where.number else named(where)
+    called = named(where, first.tool)
+    what = f'rule "{called}"' if where.number else called
     key = pool_key(snapshot, pool)
     detail = (
         f"On {count} of node pool {pool.name} ({few([one.probed.node.name for one in nodes])}) {what} of "
@@ -121,9 +124,17 @@ def _fault(snapshot: Snapshot, found: list[_Refusal], probed: Sequence[Probed], 
 
 def _remedies(found: list[_Refusal]) -> tuple[Remediation, ...]:
     """Both forms of the runbook: the rule by what it says, and by its number on each node."""
+    first = found[0]
+    if first.tool == "nft":
+        return (
+            remedy(
+                "Delete the rule." if first.where.number else "Let the chain accept what no rule decides.",
+                ((one.probed.node, _nft(one.where)) for one in found),
+            ),
+        )
     commands = [(one.probed.node, delete_commands(one.where, tool=one.tool)) for one in found]
-    if not found[0].where.number:
-        summary = f"Let the chain {found[0].where.chain} accept what no rule decides."
+    if not first.where.number:
+        summary = f"Let the chain {first.where.chain} accept what no rule decides."
         return (remedy(summary, ((node, ways[0]) for node, ways in commands)),)
     remedies = [remedy("Delete the rule.", ((node, ways[0]) for node, ways in commands))]
     if all(len(ways) > 1 for _, ways in commands):
@@ -132,3 +143,13 @@ def _remedies(found: list[_Refusal]) -> tuple[Remediation, ...]:
             remedy("Or delete it by its number, if the chain has not changed since the probe.", by_number)
         )
     return tuple(remedies)
+
+
+def _nft(where: Where) -> str:
+    """What takes a rule of nftables away: by its handle, which the node is asked for by the rule's words."""
+    ways = delete_from_nftables(where)
+    if len(ways) == 1:
+        return ways[0]
+    chain = shlex.join((where.family, where.table, where.chain))
+    asked = f"nft -s -a list chain {chain} | grep -F -- {shlex.quote(where.text)} | head -n 1"
+    return f"nft delete rule {chain} handle $({asked} | sed 's/.*# handle //')"

@@ -38,7 +38,8 @@ from facts.finding import Fault, Reason, Severity, Statement, Unknown
 from facts.snapshot import Snapshot
 from packets.addresses import IntervalSet, to_prefixes, union
 from packets.decisions import Decision
-from packets.ufw import RATE_LIMITED, UfwRule
+from packets.dumps.ufw import read_ufw_status
+from packets.ufw import RATE_LIMITED, Side, UfwRule
 
 ID = "ufw-kubelet-port"
 CAUSE = 2
@@ -146,9 +147,23 @@ def _fault(
 
 
 def _allow(turned: _Turned, *, limits: bool) -> str:
-    """What allows the port: where a rule decides, it has to come before that."""
-    by_rule = limits or any(decision.rule for decision in turned.decisions)
-    return f"ufw prepend allow {KUBELET}" if by_rule else f"ufw allow {KUBELET}"
+    """What allows the port: where a rule decides, it has to come before that.
+
+    UFW does not put a rule before one that differs in its action alone; that one has to go first.
+    """
+    if not limits and not any(decision.rule for decision in turned.decisions):
+        return f"ufw allow {KUBELET}"
+    ufw = turned.probed.report.ufw
+    rules = () if isinstance(ufw, Missing) else read_ufw_status(ufw.status).rules
+    there = {
+        (rule.to.ports, rule.protocol): rule.action.lower()
+        for rule in rules
+        if rule.direction == "in" and rule.to == Side(ports=str(KUBELET)) and rule.source == Side()
+    }
+    for protocol, written in (("any", str(KUBELET)), ("tcp", f"{KUBELET}/tcp")):
+        if (str(KUBELET), protocol) not in there:
+            return f"ufw prepend allow {written}"
+    return f"ufw delete {there[str(KUBELET), 'any']} {KUBELET} && ufw prepend allow {KUBELET}"
 
 
 def _status(probed: Probed) -> list[str]:

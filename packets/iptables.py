@@ -13,6 +13,7 @@ from packets.addresses import IPV4, IPV6, to_prefixes
 from packets.answers import Answer, RulePart
 from packets.decisions import Decision, Doubt
 from packets.dumps.iptables import IptablesDump
+from packets.dumps.iptables_save import words as words_of
 from packets.netfilter import Question, Step, Where, covered, judge
 from packets.netfilter import answer as answer_of
 
@@ -106,7 +107,7 @@ def delete_commands(where: Where, *, tool: str = "iptables") -> tuple[str, ...]:
 
 def _specification(text: str) -> list[str]:
     """The options of a rule, its target first and the names in full; `-m tcp` goes without saying."""
-    words = shlex.split(text)[2:]
+    words = words_of(text)[2:]
     jump = next((at for at, word in enumerate(words) if word in {"-j", "-g"}), len(words))
     target = ["--jump" if word == "-j" else "--goto" if word == "-g" else word for word in words[jump:]]
     options: list[str] = []

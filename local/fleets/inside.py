@@ -69,11 +69,16 @@ def _saved(*rules: str, chains: tuple[str, ...] = ()) -> str:
     return f"*filter\n:INPUT ACCEPT [0:0]\n{declared}" + "\n".join((*rules, "COMMIT", ""))
 
 
+def _recorded(rules: str) -> dict[str, str]:
+    """What the node's tools print where it is no namespace."""
+    return {"iptables-nft-save": rules, "nft -s list ruleset": ""}
+
+
 def ufw(*rules: str, listed: str) -> Content:
     """UFW switched on, with rules as `ufw` takes them; `listed` is what it shows of them."""
     return {
         "firewall": {"ufw": ["default deny incoming", "default allow outgoing", *rules, "--force enable"]},
-        "recorded": {"ufw status verbose": f"{_UFW_HEAD}{listed}\n", "iptables-nft-save": ORDINARY},
+        "recorded": {"ufw status verbose": f"{_UFW_HEAD}{listed}\n", **_recorded(ORDINARY)},
         "answers": "timeout" if "10250" not in listed else "open",
     }
 
@@ -82,7 +87,7 @@ def dropping(source: str) -> Content:
     """A rule in INPUT, beside what is on every node."""
     drop = f"-A INPUT -s {source} -p tcp -m tcp --dport 10250 -j DROP"
     rules = ORDINARY.replace("-A INPUT -j KUBE-FIREWALL\n", f"-A INPUT -j KUBE-FIREWALL\n{drop}\n")
-    return {"firewall": {"iptables": rules}, "recorded": {"iptables-nft-save": rules}, "answers": "timeout"}
+    return {"firewall": {"iptables": rules}, "recorded": _recorded(rules), "answers": "timeout"}
 
 
 def rejecting() -> Content:
@@ -96,7 +101,8 @@ def rejecting() -> Content:
     )
     return {
         "firewall": {"iptables": rules, "backend": "legacy"},
-        "recorded": {"iptables-legacy-save": rules},
+        # Which legacy tables there are the kernel tells, and this machine's has none.
+        "recorded": _recorded(rules),
         "answers": "refused",
     }
 
@@ -133,10 +139,15 @@ IPSET: Content = {
         "ipset": ["create banned hash:net", "add banned 203.0.113.0/24"],
         "iptables": _BANNED,
     },
-    "recorded": {"iptables-nft-save": _BANNED},
+    "recorded": _recorded(_BANNED),
+    "answers": "open",
 }
 """A drop of whoever is in an ipset, whose members no list of rules shows."""
-ORDINARY_NODE: Content = {"firewall": {"iptables": ORDINARY}, "recorded": {"iptables-nft-save": ORDINARY}}
+ORDINARY_NODE: Content = {
+    "firewall": {"iptables": ORDINARY},
+    "recorded": _recorded(ORDINARY),
+    "answers": "open",
+}
 DEAF: Content = {"listening": False}
 """Nobody listens on the kubelet's port."""
 SILENT: Content = {"runCommand": {"fault": "silent", "seconds": 2}}
@@ -155,7 +166,7 @@ _BLOCKED = "".join(f"-A INPUT -s {_someone(number)}/32 -p udp -j DROP\n" for num
 _LONG = ORDINARY.replace("-A INPUT -j KUBE-FIREWALL\n", f"{_BLOCKED}-A INPUT -j KUBE-FIREWALL\n")
 TRUNCATED: Content = {
     "firewall": {"iptables": _LONG},
-    "recorded": {"iptables-nft-save": _LONG},
+    "recorded": _recorded(_LONG),
     "runCommand": "truncated",
 }
 """A list of rules that is long, and whose output loses more than Azure drops."""

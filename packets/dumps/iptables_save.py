@@ -12,7 +12,6 @@ lines, of which a packet to the kubelet meets few: lines are sorted by chain her
 """
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
@@ -21,6 +20,8 @@ from packets.dumps.iptables_rules import read_rule
 from packets.netfilter import Chain, Policy, Rule
 
 _COUNTERS = re.compile(r"\[\d+:\d+\] (?=-[APN] )")
+_WORD = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>\S+)')
+_ESCAPED = re.compile(r"\\(.)")
 _POLICIES: dict[str, Policy] = {"ACCEPT": "accept", "DROP": "drop"}
 
 
@@ -66,7 +67,7 @@ class SavedChains(Mapping[str, Chain]):
         if name not in self._read:
             rules: list[Rule] = []
             for count, line in enumerate(self._table.lines.get(name, ()), start=1):
-                rules += read_rule(_words(line)[2:], name, count, line, self._names)
+                rules += read_rule(words(line)[2:], name, count, line, self._names)
             # A base chain without its line may have either policy; one of a user's has none.
             policy = self._table.policies.get(name, "unknown" if name.isupper() else "accept")
             self._read[name] = Chain(name, rules, policy)
@@ -96,10 +97,16 @@ def _policy(written: str) -> Policy:
     return _POLICIES.get(written, "accept" if written == "-" else "unknown")
 
 
-def _words(line: str) -> list[str]:
-    if '"' not in line and "\\" not in line and "'" not in line:
+def words(line: str) -> list[str]:
+    """The words of a line as iptables-save quotes them; raises `ValueError` for a quotation without an end.
+
+    In double quotes a backslash takes any character for itself, which is more than a shell has it do.
+    """
+    if '"' not in line and "\\" not in line:
         return line.split()
-    try:
-        return shlex.split(line)
-    except ValueError as error:
-        raise ValueError(f"a quotation that does not end: {line[:100]!r}") from error
+    if is_open(line):
+        raise ValueError(f"a quotation that does not end: {line[:100]!r}")
+    return [
+        _ESCAPED.sub(r"\1", found["quoted"]) if found["quoted"] is not None else found["bare"]
+        for found in _WORD.finditer(line)
+    ]

@@ -84,6 +84,21 @@ def _gist(one: Statement) -> Said:
     return ("unknown" if isinstance(one, Unknown) else "not applicable"), one.reason.code
 
 
+NFT = """table inet hardening {
+	set nodes {
+		type ipv4_addr
+		flags interval
+		elements = { 10.240.0.0-10.240.1.255 }
+	}
+	chain input {
+		type filter hook input priority filter; policy accept;
+		ct state established,related accept
+		ip saddr @nodes tcp dport { 22, 10250 } drop comment "it's ours"
+	}
+}
+"""
+
+
 CASES: dict[str, tuple[Snapshot, list[Said]]] = {
     "what stands on every node": (a_cluster(), []),
     "no rule at all": (a_cluster(make.report("system", 0)), []),
@@ -149,6 +164,24 @@ CASES: dict[str, tuple[Snapshot, list[Said]]] = {
             ),
         ),
         [("critical", "dual/ip6tables-nft/filter/INPUT")],
+    ),
+    "nftables": (
+        a_cluster(make.report("system", 0, dumps={"nft": NFT})),
+        [("critical", "system/nft/hardening/input")],
+    ),
+    "nftables, and another port": (
+        a_cluster(make.report("system", 0, dumps={"nft": NFT.replace("10250", "10251")})),
+        [],
+    ),
+    "a set of nftables whose members come and go": (
+        a_cluster(
+            make.report("system", 0, dumps={"nft": NFT.replace("flags interval", "flags dynamic,timeout")})
+        ),
+        [("unknown", "unknown_set")],
+    ),
+    "a ruleset that is none": (
+        a_cluster(make.report("system", 0, dumps={"nft": "Error: something"})),
+        [("unknown", "malformed_answer")],
     ),
     "an ipset decides": (a_cluster(with_rules(IPSET)), [("unknown", "unknown_set")]),
     "a mark decides": (a_cluster(with_rules(MARK)), [("unknown", "unknown_mark")]),
@@ -243,3 +276,14 @@ def test_what_others_saw_makes_it_observed() -> None:
     [found] = check(what)
     assert isinstance(found, Fault)
     assert (found.confidence, found.evidence["unreachable"]) == ("observed", ["aks-system-0"])
+
+
+def test_a_rule_of_nftables_is_deleted_by_its_handle() -> None:
+    """Which the node is asked for, by what the rule says."""
+    [found] = check(a_cluster(make.report("system", 0, dumps={"nft": NFT})))
+    assert isinstance(found, Fault)
+    [only] = found.remediation
+    words = shlex.split(only.commands[0])
+    script = words[words.index("--scripts") + 1]
+    assert script.startswith("nft delete rule inet hardening input handle $(nft -s -a list chain inet ")
+    assert 'comment "it' in script

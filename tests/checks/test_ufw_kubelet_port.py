@@ -39,6 +39,7 @@ ALLOW_NODES = "Anywhere                   ALLOW IN    10.240.0.0/16"
 ALLOW_SYSTEM = "10250/tcp                  ALLOW IN    10.240.0.0/24"
 DENY = "10250                      DENY IN     Anywhere"
 REJECT_ONE = "10250/tcp                  REJECT IN   10.240.1.4"
+REJECT_ALL = "10250/tcp                  REJECT IN   Anywhere"
 DENY_NOBODY = "10250/tcp                  DENY IN     10.240.1.200"
 LIMIT = "10250/tcp                  LIMIT IN    Anywhere"
 PROFILE = "Kubelet                    ALLOW IN    Anywhere"
@@ -188,7 +189,9 @@ def test_a_finding_names_nodes_and_rules() -> None:
     ("status", "script"),
     [
         (active(ALLOW_SSH), "ufw allow 10250"),
-        (active(DENY), "ufw prepend allow 10250"),
+        (active(DENY), "ufw prepend allow 10250/tcp"),
+        (active(DENY, REJECT_ALL), "ufw delete deny 10250 && ufw prepend allow 10250"),
+        (active(REJECT_ONE, default="allow"), "ufw prepend allow 10250"),
         (active(LIMIT), "ufw prepend allow 10250"),
     ],
 )

@@ -1,5 +1,6 @@
 """Probes of nodes, end to end: nodes that are network namespaces, asked through Run Command over HTTP."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from local.nodes.client import unavailable
 from tests.end_to_end.monitor import Monitor, monitoring, small_fleet
+from tests.local.node_fleet import send
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=f"no simulated nodes here: {unavailable()}")
@@ -99,6 +101,65 @@ def test_from_a_healthy_node_to_a_finding_and_back(monitor: Monitor) -> None:
     assert outcomes(monitor) == dict.fromkeys(PROBED, "pass")
 
 
+NFT = """table inet own {
+	chain input {
+		type filter hook input priority 10; policy accept;
+		tcp dport { 22, 10250-10259 } counter drop comment "it's ours"
+	}
+}
+"""
+FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
+    # the check that finds it, and the node
+    "ufw": ("ufw-kubelet-port", UFW),
+    "ufw deny": (
+        "ufw-kubelet-port",
+        {"firewall": {"ufw": ["deny 10250", "default allow incoming", "--force enable"]}},
+    ),
+    "iptables": (
+        "iptables-kubelet-port",
+        {
+            "firewall": {
+                "iptables": [
+                    "-N team",
+                    "-A INPUT ! -i lo -p tcp -m multiport --dports 22,10250 -j team",
+                    """-A team -m comment --comment "it's \\"ours\\" -j ACCEPT" -j REJECT""",
+                ]
+            }
+        },
+    ),
+    "iptables-legacy": (
+        "iptables-kubelet-port",
+        {"firewall": {"backend": "legacy", "iptables": ["-A INPUT -p tcp --dport 10000:11000 -j DROP"]}},
+    ),
+    "a policy": ("iptables-kubelet-port", {"firewall": {"iptables": ["-P INPUT DROP"]}}),
+    "another table": (
+        "iptables-kubelet-port",
+        {"firewall": {"iptables": ["-t raw -A PREROUTING -p tcp --dport 10250 -j DROP"]}},
+    ),
+    "nftables": ("iptables-kubelet-port", {"firewall": {"nftables": NFT}}),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_what_is_recommended_helps(tmp_path: Path, name: str) -> None:
+    """The first command of a finding, run on the node as it stands, and the next probes find nothing."""
+    check, node = FAULTS[name]
+    with monitoring(tmp_path, CLUSTER, env=ON, options=QUICK) as monitor:
+        monitor.scan()
+        first = machines(monitor)[0]
+        assert monitor.azure.set_nodes({first: node}) == {}
+        monitor.scan(probes=True)
+        [finding] = monitor.findings(check=check)
+        [command] = finding["remediation"][0]["commands"]
+        words = shlex.split(command)
+        options = dict(zip(words[4::2], words[5::2], strict=True))
+        assert first.endswith(f"/{options['--name']}/virtualMachines/{options['--instance-id']}")
+        await send(monitor.azure, first, options["--scripts"])
+        monitor.scan(probes=True)
+        assert monitor.findings() == []
+        assert outcomes(monitor) == dict.fromkeys(PROBED, "pass")
+
+
 def test_ufw_is_found_and_is_not_told_twice(monitor: Monitor) -> None:
     """What UFW made in iptables is UFW's finding."""
     monitor.scan()
@@ -173,15 +234,16 @@ def test_a_new_fault_is_confirmed_at_once(monitor: Monitor) -> None:
     """A group that denies is felt by the nodes: the finding is observed, and probes run once for it."""
     denied = monitor.azure.get(_group(monitor))
     rules = denied["properties"]["securityRules"]
+    network = denied["properties"]["subnets"][0]["id"].partition("/subnets/")[0]
     healthy = {**denied, "properties": {**denied["properties"], "securityRules": []}}
     monitor.azure.put(healthy)
-    monitor.scan()
+    monitor.azure.set_nodes({network: {"drop": []}})
+    monitor.scan(probes=True)
     assert monitor.findings(cluster=DENIED) == []
     monitor.azure.clear_requests()
 
     healthy["properties"]["securityRules"] = rules
     monitor.azure.put(healthy)
-    network = denied["properties"]["subnets"][0]["id"].partition("/subnets/")[0]
     everywhere = {"from": "10.0.0.0/8", "to": "10.0.0.0/8"}
     assert monitor.azure.set_nodes({network: {"drop": [everywhere]}}) == {}
     monitor.scan()
