@@ -19,7 +19,8 @@ are told apart by lines and braces at first, and read when a packet comes by the
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
+from itertools import takewhile
 
 from packets.decisions import Doubt
 from packets.dumps.nftables_listing import (
@@ -88,6 +89,9 @@ class _Reader:
             self.end -= 1
         self.at = 0
         self.changed = frozenset(_CHANGED.findall(text))
+        # The command stands above its output, if it was copied with it.
+        above = takewhile(lambda line: not line.startswith(("table ", "}")), self.lines)
+        self.terse = any(_TERSE.search(line) for line in above)
         self.doubts: list[Doubt] = []
 
     def ruleset(self) -> Ruleset:
@@ -102,12 +106,6 @@ class _Reader:
                 self._outside(line, first=not tables)
         if not tables:
             self._nothing()
-        for line in self.lines:
-            # Whatever stands around it is not long.
-            if line.startswith(("table ", "}")):
-                break
-            if _TERSE.search(line):
-                self.doubts.append(Doubt("not_shown", "a terse listing does not show the members of sets"))
         return Ruleset(tuple(tables), tuple(dict.fromkeys(self.doubts)))
 
     def _outside(self, line: str, *, first: bool) -> None:
@@ -179,7 +177,8 @@ class _Reader:
             if block[1] == "chain":
                 chains[block[2]] = _chain(block[2], body, cut=not whole)
             elif block[1] in {"set", "map", "meter"}:
-                sets[block[2]] = _set(block[2], body, changed=block[2] in self.changed, cut=not whole)
+                doubt = _CUT_SET if not whole else changing(block[2]) if block[2] in self.changed else None
+                sets[block[2]] = _set(block[2], body, doubt, terse=self.terse)
         return WrittenTable(family=family, name=name, chains=chains, sets=sets, dormant=dormant)
 
     def _block(self) -> bool:
@@ -231,11 +230,11 @@ def _chain(name: str, body: Sequence[str], *, cut: bool) -> WrittenChain:
                 devices=base.devices,
             )
 
-    @cache
-    def read() -> tuple[WrittenRule, ...]:
-        return tuple(map(read_rule, rules))
+    return WrittenChain(name=name, read=partial(_rules, rules), base=base, cut=cut)
 
-    return WrittenChain(name=name, read=read, base=base, cut=cut)
+
+def _rules(lines: Sequence[str]) -> tuple[WrittenRule, ...]:
+    return tuple(map(read_rule, lines))
 
 
 def _joined(body: Sequence[str]) -> Iterator[str]:
@@ -274,8 +273,7 @@ def _base(found: re.Match[str]) -> Base:
     )
 
 
-def _set(name: str, body: Sequence[str], *, changed: bool, cut: bool) -> WrittenSet:
-    doubt = _CUT_SET if cut else changing(name) if changed else None
+def _set(name: str, body: Sequence[str], doubt: Doubt | None, *, terse: bool) -> WrittenSet:
     elements: list[str] = []
     for place, line in enumerate(body):
         if line.startswith("elements = {"):
@@ -283,6 +281,8 @@ def _set(name: str, body: Sequence[str], *, changed: bool, cut: bool) -> Written
             break
         if line.startswith("flags ") and ("dynamic" in line or "timeout" in line):
             doubt = doubt or changing(name)
+    if terse and not elements:
+        doubt = doubt or Doubt("unknown_set", f"a terse listing does not show the members of set {name}")
 
     @cache
     def read() -> tuple[Element, ...]:
