@@ -3,6 +3,8 @@
 import json
 import re
 
+import msgspec
+
 from packets.dumps.nftables_json import read_json
 from packets.dumps.nftables_listing import Ruleset
 from packets.dumps.nftables_text import read_text
@@ -15,10 +17,19 @@ def read_nftables(text: str) -> Ruleset:
     found = _JSON.search(text)
     if found is None or "\ntable " in f"\n{text[: found.start()]}":
         return read_text(text)
+    return read_json(_document(text[found.start() :]))
+
+
+def _document(text: str) -> object:
+    """The JSON that a text begins with."""
     try:
-        document, _ = json.JSONDecoder().raw_decode(text, found.start())
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        pass
+    # A prompt may follow it, and what cannot be read is told more clearly.
+    try:
+        return json.JSONDecoder().raw_decode(text)[0]
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"the JSON of nft cannot be read, it may be cut off: {error}") from error
-    return read_json(document)

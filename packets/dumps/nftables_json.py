@@ -36,6 +36,8 @@ from packets.netfilter import Policy
 _SCHEMA = 1
 _POLICIES: dict[object, Policy] = {None: "accept", "accept": "accept", "drop": "drop"}
 _HELD = ("table", "chain", "set", "map", "meter", "rule", "element")
+_NEEDED = {"table": ("family", "name"), "rule": ("family", "table", "chain")}
+"""What tells where an object belongs; of all others it is family, table and name."""
 
 type _Key = tuple[str, str]
 
@@ -62,18 +64,13 @@ def read_json(document: object) -> Ruleset:
 
 
 def _object(one: object, place: int) -> tuple[str, Mapping[str, Any]]:
-    if not isinstance(one, Mapping) or len(one) != 1:
+    if not isinstance(one, dict) or len(one) != 1:
         raise ValueError(f"the JSON is no ruleset: nftables[{place}] is no object with one key")
     kind, said = next(iter(one.items()))
-    if not isinstance(said, Mapping):
+    if not isinstance(said, dict):
         raise ValueError(f"the JSON is no ruleset: nftables[{place}].{kind} is no object")
     if kind in _HELD:
-        needed = {
-            "table": ("family", "name"),
-            "rule": ("family", "table", "chain"),
-            "chain": ("family", "table", "name"),
-        }
-        for name in needed.get(kind, ("family", "table", "name")):
+        for name in _NEEDED.get(kind, ("family", "table", "name")):
             if not isinstance(said.get(name), str):
                 raise ValueError(f"the JSON is no ruleset: nftables[{place}].{kind}.{name} is no string")
     return str(kind), said
@@ -130,9 +127,9 @@ def _changes(statements: object) -> list[str]:
     """The sets that a rule adds to, or takes from."""
     found = []
     for statement in statements if isinstance(statements, list) else ():
-        if isinstance(statement, Mapping):
+        if isinstance(statement, dict):
             said = statement.get("set") or statement.get("map")
-            if isinstance(said, Mapping):
+            if isinstance(said, dict):
                 found.append(str(said.get("set", said.get("map", ""))).lstrip("@"))
     return found
 
@@ -149,11 +146,11 @@ def _chain(said: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> Writt
             devices=tuple(map(str, devices)) or None,
         )
 
-    @cache
-    def read() -> tuple[WrittenRule, ...]:
-        return tuple(map(_rule, rules))
+    return WrittenChain(name=said["name"], read=partial(_rules, rules), base=base)
 
-    return WrittenChain(name=said["name"], read=read, base=base)
+
+def _rules(said: Sequence[Mapping[str, Any]]) -> tuple[WrittenRule, ...]:
+    return tuple(map(_rule, said))
 
 
 def _priority(said: object) -> int:

@@ -130,6 +130,7 @@ _KINDS: dict[str, Callable[[Any], str]] = {
     "set": _set,
     "prefix": lambda said: f"{said['addr']}/{said['len']}",
     "range": lambda said: f"{expression(said[0])}-{expression(said[1])}",
+    "map": lambda said: f"{expression(said['key'])} map {expression(said['data'])}",
     "elem": lambda said: expression(said["val"]),
     "exthdr": lambda said: f"{said['name']} {said['field']}" if "field" in said else f"exthdr {said['name']}",
     "ip option": lambda said: " ".join(("ip option", *map(str, said.values()))),
