@@ -4,7 +4,7 @@ import asyncio
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from local.nodes.description import Firewall
@@ -12,6 +12,9 @@ from local.nodes.description import Firewall
 _UFW = Path("/etc/ufw")
 _UFW_DEFAULTS = Path("/etc/default/ufw")
 _UFW_TEMPLATES = Path("/usr/share/ufw")
+_AT_ONCE = 200
+"""Lines that iptables-restore gets at once: without root's rights a message to the kernel has a limit, and
+some 450 lines are too long for it."""
 _LEGACY_TABLES = {"iptables": "/proc/net/ip_tables_names", "ip6tables": "/proc/net/ip6_tables_names"}
 _BUILT_IN = {
     "filter": ("INPUT", "FORWARD", "OUTPUT"),
@@ -34,7 +37,8 @@ async def fill(firewall: Firewall) -> None:
         steps: Sequence[str] | str = getattr(firewall, tool)
         if steps:
             text = steps if isinstance(steps, str) else restore_text(tool, steps)
-            await _command(f"{tool}-{firewall.backend}-restore", "--noflush", given=text)
+            for part in parts(text):
+                await _command(f"{tool}-{firewall.backend}-restore", "--noflush", given=part)
     if firewall.nftables:
         await _command("nft", "-f", "-", given=firewall.nftables)
     for line in firewall.ufw:
@@ -73,6 +77,25 @@ def restore_text(tool: str, steps: Iterable[str]) -> str:
         line = f":{words[1]} {words[2]} [0:0]" if policy else _quoted(words)
         tables.setdefault(table, []).append(line)
     return "".join(f"*{table}\n" + "\n".join(lines) + "\nCOMMIT\n" for table, lines in tables.items())
+
+
+def parts(text: str) -> Iterator[str]:
+    """What iptables-save printed, as inputs for iptables-restore --noflush of which none is too long."""
+    lines = text.splitlines()
+    if len(lines) <= _AT_ONCE:
+        yield text
+        return
+    table, part = "", list[str]()
+    for line in lines:
+        if line.startswith("*"):
+            table = line
+        elif line and line != "COMMIT" and not line.startswith("#"):
+            part.append(line)
+        if part and (line == "COMMIT" or len(part) == _AT_ONCE):
+            yield "\n".join((table, *part, "COMMIT"))
+            part = []
+    if part:
+        yield "\n".join((table, *part))  # iptables-restore says that its COMMIT is missing
 
 
 def _quoted(words: Iterable[str]) -> str:

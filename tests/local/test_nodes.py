@@ -19,7 +19,7 @@ from local.azure.store import Store
 from local.nodes import client as nodes_client
 from local.nodes.client import Fabric, NodesError, unavailable
 from local.nodes.description import Address, Drop, Firewall, Network, Node
-from local.nodes.firewall import StepError, restore_text
+from local.nodes.firewall import StepError, parts, restore_text
 from tests.local.node_fleet import (
     HEALTHY,
     NETWORK,
@@ -470,3 +470,65 @@ def test_a_command_that_is_none(step: str, words: str) -> None:
     """It is named."""
     with pytest.raises(StepError, match=words):
         restore_text("iptables", [step])
+
+
+def _saved(tables: int, rules: int) -> str:
+    """As iptables-save prints it: chains first, then rules."""
+    return "".join(
+        f"*{name}\n:INPUT DROP [0:0]\n:X - [0:0]\n"
+        + "".join(f"-A X -s 10.0.{rule // 250}.{rule % 250}/32 -j RETURN\n" for rule in range(rules))
+        + "COMMIT\n# Completed\n"
+        for name in ("mangle", "nat", "filter")[:tables]
+    )
+
+
+@pytest.mark.parametrize(("tables", "rules", "count"), [(1, 3, 1), (1, 198, 1), (1, 199, 2), (3, 500, 9)])
+def test_long_rules_come_in_parts(tables: int, rules: int, count: int) -> None:
+    """Together they are the whole, in its order, each of them complete and none long."""
+    text = _saved(tables, rules)
+    found = list(parts(text))
+    assert len(found) == count
+    assert max(part.count("\n") for part in found) <= 202
+    assert all(part.startswith("*") and "\nCOMMIT" in part for part in found)
+    together = [line for part in found for line in part.splitlines() if line[:1] in ":-"]
+    assert together == [line for line in text.splitlines() if line[:1] in ":-"]
+
+
+def test_rules_without_an_end_stay_without_one() -> None:
+    """So that iptables-restore says so."""
+    *_, last = parts(_saved(1, 500).replace("COMMIT\n", ""))
+    assert "COMMIT" not in last
+
+
+_AS_ANYBODY = """
+import asyncio, sys
+from local.nodes.client import Fabric
+from local.nodes.description import Address, Firewall, Network, Node
+
+async def main():
+    firewall = Firewall(iptables=sys.stdin.read())
+    node = Node("n", "n", "00:0d:3a:00:00:01", (Address("10.1.0.4", 24, "10.1.0.1"),), firewall)
+    fabric = await Fabric.start(Network((node,)))
+    print(fabric.problems, (await fabric.run("n", b"iptables-nft-save | grep -c ^-A", seconds=30)).stdout)
+    await fabric.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_long_list_of_rules_needs_no_root() -> None:
+    """The kernel takes no message of that length from somebody without root's rights outside."""
+    command = ["unshare", "--user", "--map-root-user"]
+    trial = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
+    if trial.returncode:
+        pytest.skip(f"no user namespaces here: {trial.stderr.strip()}")
+    done = subprocess.run(
+        [*command, sys.executable, "-c", _AS_ANYBODY],
+        input=_saved(3, 600),
+        cwd=nodes_client.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "{} b'1800\\n'\n", done.stderr
