@@ -17,6 +17,7 @@ from msgspec import structs
 from packets.addresses import IntervalSet, parse_port_range, parse_prefix, parse_prefixes
 from packets.answers import Answer
 from packets.dumps.nftables import read_nftables
+from packets.dumps.nftables_rules import Scope, read_rule
 from packets.netfilter import Question
 from packets.nftables import answer
 from tests.kernel import Lab, open_lab, skip_without_namespaces
@@ -437,9 +438,310 @@ def test_terse_lists(lab: Lab) -> None:
             assert verdict in {known[source], "unknown"}, f"ruleset {number}, {source}\n{written}\n{listed}"
 
 
+STATEMENTS = r"""
+ip saddr @s drop
+ip saddr != @s accept
+ip saddr . tcp dport @c drop
+ip saddr . tcp dport != @c drop
+ip saddr . tcp dport { 10.0.0.1 . 22, 10.0.0.0/8 . 100-200 } counter packets 0 bytes 0 accept comment "x { y"
+ip saddr . tcp dport vmap { 10.0.0.1 . 22 : drop }
+tcp flags syn / fin,syn,rst,ack drop
+tcp flags syn drop
+tcp flags == syn drop
+tcp flags != syn drop
+tcp flags ! syn drop
+tcp flags syn,ack drop
+tcp flags { syn | ack, syn } drop
+tcp flags syn,ack / syn,ack drop
+tcp flags != 0x12 drop
+ct state new drop
+ct state established,new drop
+ct state { established, new } drop
+ct state != new drop
+ct state != established | new drop
+ct state ! new drop
+ct state ! established,new drop
+ct state == new drop
+ct state vmap { invalid : drop, established : accept, related : accept, new : continue }
+ct status dnat drop
+ct status ! snat,dnat drop
+ct direction original drop
+ct original ip saddr 10.0.0.1 drop
+ct mark 0x00000001 drop
+ct mark & 0x000000f0 == 0x00000010 drop
+meta mark & 0x00008000 == 0x00008000 drop
+meta mark 0x00000010 drop
+meta mark { 0x00000001-0x00000005 } drop
+tcp dport vmap @m
+tcp dport vmap { 22 : accept, 80-90 : drop, * : return }
+ip daddr . meta l4proto . th dport vmap @cm
+th dport 10250 drop
+th dport { 22, 10250 } drop
+@nh,8,8 0x3 drop
+fib daddr type local accept
+fib daddr . iif type != { local, broadcast } drop
+fib saddr . iif oif missing drop
+fib saddr . iif oif 0 drop
+fib saddr type local drop
+iifname "eth*" accept
+iifname { "eth*", "lo" } accept
+iifname @ifn accept
+iifname != "eth0" accept
+iif "eth0" accept
+iif "lo" accept
+iif { "lo", "eth0" } accept
+oifname "eth0" accept
+oif != "eth0" accept
+meta iiftype ether accept
+meta l4proto { tcp, udp } th dport 53 accept
+meta l4proto != tcp accept
+meta nfproto ipv4 accept
+meta protocol ip accept
+meta protocol { ip, ip6 } accept
+ether type ip accept
+ether saddr aa:bb:cc:dd:ee:ff accept
+vlan id 5 accept
+ip protocol tcp accept
+ip protocol { tcp, udp } accept
+ip6 nexthdr tcp accept
+ip version 4 accept
+ip ttl < 5 drop
+ip frag-off & 8191 != 0 drop
+ip length 100-200 drop
+ip dscp cs1 drop
+ip saddr & 255.0.255.0 == 10.0.1.0 drop
+ip saddr > 10.0.0.1 drop
+ip6 saddr fd00::/8 drop
+ip6 saddr { fd00::1-fd00::5, fe80::/10 } drop
+ip6 daddr != ::1 drop
+limit rate over 10/second drop
+limit rate 10 mbytes/second drop
+limit rate 10/minute log prefix "x drop " level debug flags all
+log group 5 snaplen 20 queue-threshold 3
+quota over 100 mbytes drop
+quota 100 mbytes used 1 mbytes drop
+ct count over 20 drop
+add @dyn { ip saddr timeout 10s }
+update @dyn { ip saddr limit rate over 10/second } drop
+ip saddr @dyn drop
+meter mm size 100 { ip saddr limit rate over 10/second } drop
+numgen random mod 2 0 drop
+numgen inc mod 3 vmap { 0 : accept, 1 : drop }
+jhash ip saddr . tcp dport mod 2 seed 0x1 vmap { 0 : accept, 1 : drop }
+symhash mod 2 0 accept
+meta mark set 0x00000005 accept
+meta mark set meta mark | 0x00000010
+ct mark set meta mark
+ip dscp set cs2
+tcp option maxseg exists drop
+tcp option maxseg size 1-100 drop
+reject with icmpx admin-prohibited
+meta l4proto tcp reject with tcp reset
+ip protocol tcp reject with icmp host-unreachable
+reject
+notrack
+tcp dport != { 22, 80-90 } drop
+tcp dport { 22, 80-90 } tcp sport > 1023 drop
+tcp dport >= 10250 drop
+tcp dport 10000-10300 drop
+tcp dport != 10000-10300 drop
+tcp dport & 65280 == 10240 drop
+icmp type echo-request accept
+icmpv6 type { echo-request, nd-neighbor-solicit } accept
+udp dport 53 accept
+meta pkttype host accept
+meta pkttype != host accept
+meta skuid 0 accept
+meta cgroup 5 accept
+meta time > "2025-01-01 00:00:00" drop
+meta hour "08:00"-"17:00" drop
+meta day "Monday" drop
+exthdr frag exists drop
+frag more-fragments 1 drop
+ip option lsrr exists drop
+rt ip nexthop 10.0.0.1 drop
+socket transparent 1 drop
+continue
+meta nftrace set 1
+ip saddr 10.0.0.1 ip saddr 10.0.0.2 tcp dport . ip daddr { 1 . 1.1.1.1 } drop
+iifname . ip saddr { "eth0" . 10.0.0.1 } drop
+ct state . tcp dport { new . 22 } drop
+meta mark . tcp dport vmap { 0x00000001 . 22 : drop }
+goto x
+"""
+"""One of nearly every statement that nft(8) knows and that may stand in a chain at the hook input."""
+
+NAMED = """
+set s { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 192.168.0.4-192.168.0.9 } }
+set c { type ipv4_addr . inet_service; flags interval; elements = { 10.0.0.0/8 . 80-90, 10.240.0.4 . 22 } }
+set dyn { type ipv4_addr; flags dynamic,timeout; timeout 1m; size 100; }
+set el { type ipv4_addr; counter; flags timeout; elements = { 1.1.1.1 timeout 1h comment "a, b" } }
+set ifn { type ifname; elements = { "eth0", "lo" } }
+map m { type inet_service : verdict; elements = { 22 : accept, 10250 : jump x, * : continue } }
+map cm { type ipv4_addr . inet_proto . inet_service : verdict; elements = { 10.0.0.1 . tcp . 80 : goto x } }
+chain x { }
+"""
+
+
+def test_every_statement_is_read_the_same_from_text_and_from_json(lab: Lab) -> None:
+    """Any that the kernel has a module for, and none of them is left as words that are not known."""
+    statements = STATEMENTS.strip().split("\n")
+    head = "type filter hook input priority filter; policy accept;"
+    lines = ["table inet t {", *NAMED.strip().split("\n"), f"chain input {{ {head} ", *statements, "}", "}"]
+    _loaded(lab, lines)
+    [text] = read_nftables(lab.run("nft", "-a", "list", "ruleset").stdout).tables
+    [other] = read_nftables(lab.run("nft", "-j", "list", "ruleset").stdout).tables
+    chain, twin = text.chains["input"], other.chains["input"]
+    assert chain.base == twin.base
+    assert len(chain.read()) == len(twin.read()) > len(statements) * 0.9
+    for v, sources in SOURCES.items():
+        for protocol in ("tcp", "udp"):
+            question = Question.to_node(
+                protocol,
+                parse_port_range("10250"),
+                sources=parse_prefixes(sources),
+                destinations=parse_prefix(NODE[v]),
+            )
+            for one, same in zip(chain.read(), twin.read(), strict=True):
+                assert one.handle == same.handle
+                assert not [each for each in one.statements if "unknown" in each], one.text
+                found = read_rule(one, 1, Scope(text, "input", question))
+                expected = read_rule(same, 1, Scope(other, "input", question))
+                assert [structs.replace(rule, text="") for rule in found] == [
+                    structs.replace(rule, text="") for rule in expected
+                ], f"{one.text}\n{same.text}"
+
+
+KUBE_PROXY = """
+table ip kube-proxy {
+    comment "rules for kube-proxy"
+
+    set cluster-ips {
+        type ipv4_addr
+        comment "Active ClusterIPs"
+        elements = { 172.30.0.41, 172.30.0.42 }
+    }
+
+    set nodeport-ips {
+        type ipv4_addr
+        comment "IPs that accept NodePort traffic"
+        elements = { 10.240.0.4 }
+    }
+
+    map no-endpoint-services {
+        type ipv4_addr . inet_proto . inet_service : verdict
+        comment "vmap to drop or reject packets to services with no endpoints"
+        elements = { 172.30.0.43 . tcp . 80 : goto reject-chain,
+                    10.240.0.4 . tcp . 9100 : goto reject-chain }
+    }
+
+    map no-endpoint-nodeports {
+        type inet_proto . inet_service : verdict
+        elements = { tcp . 3001 : goto reject-chain }
+    }
+
+    map firewall-ips {
+        type ipv4_addr . inet_proto . inet_service : verdict
+    }
+
+    map service-ips {
+        type ipv4_addr . inet_proto . inet_service : verdict
+        elements = { 172.30.0.41 . tcp . 80 : goto service-ULMVA6XW-ns1/svc1/tcp/p80,
+                    172.30.0.42 . tcp . 10250 : goto service-ULMVA6XW-ns1/svc1/tcp/p80 }
+    }
+
+    map service-nodeports {
+        type inet_proto . inet_service : verdict
+        elements = { tcp . 3002 : goto service-ULMVA6XW-ns1/svc1/tcp/p80 }
+    }
+
+    chain filter-prerouting {
+        type filter hook prerouting priority dstnat - 10; policy accept;
+        ct state new jump firewall-check
+    }
+
+    chain filter-input {
+        type filter hook input priority -110; policy accept;
+        ct state new jump nodeport-endpoints-check
+        ct state new jump service-endpoints-check
+    }
+
+    chain nat-prerouting {
+        type nat hook prerouting priority dstnat; policy accept;
+        jump services
+    }
+
+    chain nodeport-endpoints-check {
+        ip daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports
+    }
+
+    chain service-endpoints-check {
+        ip daddr . meta l4proto . th dport vmap @no-endpoint-services
+    }
+
+    chain firewall-check {
+        ip daddr . meta l4proto . th dport vmap @firewall-ips
+    }
+
+    chain services {
+        ip daddr . meta l4proto . th dport vmap @service-ips
+        ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports
+    }
+
+    chain reject-chain {
+        reject
+    }
+
+    chain mark-for-masquerade {
+        meta mark set meta mark | 0x00004000
+    }
+
+    chain service-ULMVA6XW-ns1/svc1/tcp/p80 {
+        ip daddr 172.30.0.41 tcp dport 80 ip saddr != 10.244.0.0/16 jump mark-for-masquerade
+        numgen random mod 1 vmap { 0 : goto endpoint-5OJB2KTY-ns1/svc1/tcp/p80__10.244.0.1/80 }
+    }
+
+    chain endpoint-5OJB2KTY-ns1/svc1/tcp/p80__10.244.0.1/80 {
+        ip saddr 10.244.0.1 jump mark-for-masquerade
+        meta l4proto tcp dnat to 10.244.0.1:80
+    }
+}
+"""
+"""As kube-proxy's mode nftables sets it up (kubernetes, pkg/proxy/nftables)."""
+
+
+@pytest.mark.parametrize(
+    ("port", "known", "verdict"),
+    [
+        # The kubelet's, a service's on another address, a node port without endpoints, one with some.
+        ("10250", True, "allowed"),
+        ("9100", True, "blocked"),
+        ("3001", True, "blocked"),
+        ("3002", True, "unknown"),
+        ("22", False, "allowed"),
+        ("9100", False, "unknown"),
+    ],
+)
+def test_kube_proxy(lab: Lab, port: str, verdict: str, *, known: bool) -> None:
+    """What kube-proxy sets up, as the kernel takes and lists it, in text and in JSON."""
+    lab.run("nft", "-f", "-", given=f"flush ruleset\n{KUBE_PROXY}")
+    for form in ((), ("-a",), ("-j",), ("-nn",)):
+        listed = lab.run("nft", *form, "list", "ruleset").stdout
+        question = Question.to_node(
+            "tcp",
+            parse_port_range(port),
+            sources=parse_prefixes(SOURCES[4]),
+            destinations=parse_prefix(NODE[4]) if known else None,
+        )
+        assert answer(read_nftables(listed), question).outcome == verdict, listed
+
+
 def _load(lab: Lab, chance: Random, *, doubts: bool) -> str:
     """Load a ruleset in the place of all others; lines that nft or the kernel refuses are left out."""
-    lines = ruleset(chance, doubts=doubts).split("\n")
+    return _loaded(lab, ruleset(chance, doubts=doubts).split("\n"))
+
+
+def _loaded(lab: Lab, lines: list[str]) -> str:
     for _ in range(40):
         done = lab.run("nft", "-f", "-", given="\n".join(["flush ruleset", *lines]), check=False)
         if not done.returncode:
