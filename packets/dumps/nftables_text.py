@@ -50,7 +50,7 @@ _BASE = re.compile(
     r"(?: devices? = \{ ?(?P<devices>[^}]*)\}| device (?P<device>\"[^\"]*\"|\S+))?"
     r" priority (?P<name>[a-z]+)?(?: ?(?P<sign>[+-]) ?)?(?P<number>\d+)?;(?: policy (?P<policy>\w+);)?.*"
 )
-_OF_CHAIN = re.compile(r"comment \"|flags \w+;?$|policy (\w+);|#")
+_OF_CHAIN = re.compile(r"comment \"|flags \w+;?$|policy (\w+);|#(?! ?xt_)")
 _PROMPT = re.compile(
     r"\[std(?:out|err)\].*|```.*|(?:(?:\([\w.-]+\) )?(?:\[[^\]]*\]|\S*[@:~/\w-])\s*)?[#$%>\u276f](?:\s.*)?"
 )
