@@ -37,6 +37,7 @@ _LONG = {
     "--sport": "--source-port",
     "--dport": "--destination-port",
 }
+_JUMPS = {"-j": "--jump", "-g": "--goto"}
 
 
 def steps(dumps: Sequence[IptablesDump]) -> list[Step]:
@@ -108,18 +109,24 @@ def delete_commands(where: Where, *, tool: str = "iptables") -> tuple[str, ...]:
 def _specification(text: str) -> list[str]:
     """The options of a rule, its target first and the names in full; `-m tcp` goes without saying."""
     words = words_of(text)[2:]
-    jump = next((at for at, word in enumerate(words) if word in {"-j", "-g"}), len(words))
-    target = ["--jump" if word == "-j" else "--goto" if word == "-g" else word for word in words[jump:]]
     options: list[str] = []
     protocol = ""
     at = 0
-    while at < jump:
-        word = words[at]
-        if word == "-p":
-            protocol = words[at + 1]
-        if word == "-m" and words[at + 1] == protocol:
+    while at < len(words):
+        word, value = words[at], words[at + 1 : at + 2]
+        if word in _JUMPS:
+            return [_JUMPS[word], *words[at + 1 :], *options]
+        if word == "-c":
+            # Its counters, which `-S -v` prints.
+            at += 3
+        elif word == "-m" and value == [protocol]:
             at += 2
-            continue
-        options.append(_LONG.get(word, word))
-        at += 1
-    return [*target, *options]
+        elif word in {"--comment", "-p"}:
+            # A comment may look like an option.
+            options += [_LONG.get(word, word), *value]
+            protocol = value[0] if word == "-p" and value else protocol
+            at += 2
+        else:
+            options.append(_LONG.get(word, word))
+            at += 1
+    return options

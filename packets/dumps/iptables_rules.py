@@ -188,12 +188,14 @@ class Draft(Struct):
     def narrow(self, field: str, found: IntervalSet, *, negated: bool) -> None:
         """Take a match of addresses or ports."""
         every = EVERY_PORT if field.endswith("ports") else EVERY_ADDRESS
-        setattr(self, field, getattr(self, field) & (every - found if negated else found))
+        known = getattr(self, field)
+        found = every - found if negated else found
+        setattr(self, field, found if known is every else known & found)
 
     def address(self, field: str, written: str, *, negated: bool) -> None:
         """`10.0.0.0/8`, `10.0.0.1,10.0.0.2`, or a name, of which nobody knows what it stands for."""
         try:
-            found = union(address(one) for one in written.split(","))
+            found = union(map(address, written.split(","))) if "," in written else address(written)
         except ValueError:
             self.doubt("unknown_name", f'it is not known which addresses "{written}" stands for')
         else:

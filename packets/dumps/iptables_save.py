@@ -20,8 +20,10 @@ from packets.dumps.iptables_rules import read_rule
 from packets.netfilter import Chain, Policy, Rule
 
 _COUNTERS = re.compile(r"\[\d+:\d+\] (?=-[APN] )")
-_WORD = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>\S+)')
-_ESCAPED = re.compile(r"\\(.)")
+_WORD = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>\S+)', re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
+_BLANK = frozenset({"", " ", "\t", "\n"})
 _POLICIES: dict[str, Policy] = {"ACCEPT": "accept", "DROP": "drop"}
 
 
@@ -48,9 +50,15 @@ class SavedTable(Struct):
             return len(words) > 1
         if line.startswith(("-P ", "-N ")):
             words = line.split()
-            self.policies[words[1]] = _policy(words[2]) if len(words) > 2 else "accept"
-            return True
+            if len(words) > 1:
+                self.policies[words[1]] = _policy(words[2]) if len(words) > 2 else "accept"
+            return len(words) > 1
         return False
+
+    @property
+    def undeclared(self) -> str:
+        """A chain with rules of which the text does not say that there is one; empty if there is none."""
+        return next((chain for chain in self.lines if chain not in self.policies), "")
 
 
 class SavedChains(Mapping[str, Chain]):
@@ -67,7 +75,12 @@ class SavedChains(Mapping[str, Chain]):
         if name not in self._read:
             rules: list[Rule] = []
             for count, line in enumerate(self._table.lines.get(name, ()), start=1):
-                rules += read_rule(words(line)[2:], name, count, line, self._names)
+                try:
+                    rules += read_rule(words(line)[2:], name, count, line, self._names)
+                except ValueError as error:
+                    raise ValueError(
+                        f"rule {name} {count} cannot be read, {error}: {line[:160]!r}"
+                    ) from error
             # A base chain without its line may have either policy; one of a user's has none.
             policy = self._table.policies.get(name, "unknown" if name.isupper() else "accept")
             self._read[name] = Chain(name, rules, policy)
@@ -90,7 +103,9 @@ def without_counters(line: str) -> str:
 
 def is_open(line: str) -> bool:
     """Whether a quotation goes on in the next line: a comment may hold a line break."""
-    return '"' in line and len(re.findall(r'(?<!\\)(?:\\\\)*"', line)) % 2 == 1
+    if "\\" not in line:
+        return line.count('"') % 2 == 1
+    return len(_QUOTE.findall(line)) % 2 == 1
 
 
 def _policy(written: str) -> Policy:
@@ -102,10 +117,23 @@ def words(line: str) -> list[str]:
 
     In double quotes a backslash takes any character for itself, which is more than a shell has it do.
     """
-    if '"' not in line and "\\" not in line:
-        return line.split()
+    if "\\" not in line:
+        if '"' not in line:
+            return line.split()
+        parts = line.split('"')
+        apart = all(part[:1] in _BLANK for part in parts[2::2]) and all(
+            part[-1:] in _BLANK for part in parts[:-1:2]
+        )
+        if len(parts) % 2 and apart:
+            found: list[str] = []
+            for at, part in enumerate(parts):
+                if at % 2:
+                    found.append(part)
+                else:
+                    found += part.split()
+            return found
     if is_open(line):
-        raise ValueError(f"a quotation that does not end: {line[:100]!r}")
+        raise ValueError("a quotation does not end")
     return [
         _ESCAPED.sub(r"\1", found["quoted"]) if found["quoted"] is not None else found["bare"]
         for found in _WORD.finditer(line)
