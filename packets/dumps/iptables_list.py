@@ -11,7 +11,7 @@ matches in doubt. One that names the port is taken as it stands, as Microsoft's 
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from packets.addresses import EVERY_PORT, parse_prefix
 from packets.dumps.iptables_rules import Draft, flags_match, kinds_match, target
@@ -31,7 +31,7 @@ _HIDDEN = (
 )
 
 
-def read_chain(head: re.Match[str], lines: Sequence[str], chains: Iterable[str]) -> Chain:
+def read_chain(head: re.Match[str], lines: Sequence[str], chains: Container[str]) -> Chain:
     """A chain with the lines below its head; raises `ValueError` naming a line that is none of a rule's."""
     columns: list[str] = []
     rules: list[Rule] = []
@@ -56,7 +56,7 @@ def is_columns(line: str) -> bool:
 
 
 def _read(
-    line: str, columns: Sequence[str], chain: str, count: int, chains: Iterable[str]
+    line: str, columns: Sequence[str], chain: str, count: int, chains: Container[str]
 ) -> tuple[Rule, ...]:
     words = line.split()
     at = 0
@@ -128,6 +128,8 @@ def _address(draft: Draft, side: str, field: str) -> None:
     base, slash, length = written.partition("/")
     if base in {"localhost", "loopback", "localhost.localdomain", "ip6-localhost"}:
         written = f"127.0.0.0/{length}" if slash and length.isdecimal() and int(length) <= 32 else "127.0.0.1"
+    elif base == "link-local":
+        written = f"169.254.0.0/{length or 32}"
     draft.address(side, written, negated=negated)
 
 

@@ -7,7 +7,7 @@ of a connection from another machine: a match that no such packet can have makes
 such packet has is left out, and one that cannot be known from the rule is a doubt.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, structs
@@ -244,7 +244,7 @@ class Draft(Struct):
 
 
 def read_rule(
-    words: Sequence[str], chain: str, count: int, text: str, chains: Iterable[str]
+    words: Sequence[str], chain: str, count: int, text: str, chains: Container[str]
 ) -> tuple[Rule, ...]:
     """The rule that some words make up, after `-A CHAIN`; raises `ValueError` for words that are none.
 
@@ -293,7 +293,7 @@ def number(written: str) -> int | None:
         return None
 
 
-def target(name: str, chains: Iterable[str], options: Sequence[str] = ()) -> Action:
+def target(name: str, chains: Container[str], options: Sequence[str] = ()) -> Action:
     """What `-j NAME` comes to."""
     if name in chains:
         return Action("jump", name, name)
@@ -319,7 +319,7 @@ def flags_match(mask: str, wanted: str) -> bool:
 class _Reader:
     """Goes through the words of one rule."""
 
-    def __init__(self, draft: Draft, words: Sequence[str], chains: Iterable[str]) -> None:
+    def __init__(self, draft: Draft, words: Sequence[str], chains: Container[str]) -> None:
         self.draft = draft
         self.words = words
         self.at = 0

@@ -12,11 +12,12 @@ lines, of which a packet to the kubelet meets few: lines are sorted by chain her
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from msgspec import Struct
 
-from packets.dumps.iptables_rules import read_rule
+from packets.addresses import EVERY_ADDRESS, EVERY_PORT, IntervalSet, parse_prefix
+from packets.dumps.iptables_rules import read_rule, target
 from packets.netfilter import Chain, Policy, Rule
 
 _COUNTERS = re.compile(r"\[\d+:\d+\] (?=-[APN] )")
@@ -24,6 +25,13 @@ _WORD = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>\S+)', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 _BLANK = frozenset({"", " ", "\t", "\n"})
+_PLAIN = re.compile(
+    r"-A \S+(?: (?P<not_source>! )?-s (?P<source>[\d.]+(?:/\d+)?))?"
+    r"(?: (?P<not_destination>! )?-d (?P<destination>[\d.]+(?:/\d+)?))?(?: -p (?P<protocol>tcp|udp))?"
+    r'(?: -m comment --comment (?:"[^"\\]*"|[^"\s\\!-][^"\s\\]*))?'
+    r"(?: -m (?P=protocol)(?: --dport (?P<port>\d{1,4}))?)? -j (?P<target>[^\s\"\\]+)(?P<options> [^\"\\]*)?"
+)
+_PROTOCOLS = {None: None, "tcp": frozenset({"tcp"}), "udp": frozenset({"udp"})}
 _POLICIES: dict[str, Policy] = {"ACCEPT": "accept", "DROP": "drop"}
 
 
@@ -76,7 +84,11 @@ class SavedChains(Mapping[str, Chain]):
             rules: list[Rule] = []
             for count, line in enumerate(self._table.lines.get(name, ()), start=1):
                 try:
-                    rules += read_rule(words(line)[2:], name, count, line, self._names)
+                    quick = _PLAIN.fullmatch(line)
+                    if quick is not None:
+                        rules.append(_plain(quick, count, line, self._names))
+                    else:
+                        rules += read_rule(words(line)[2:], name, count, line, self._names)
                 except ValueError as error:
                     raise ValueError(
                         f"rule {name} {count} cannot be read, {error}: {line[:160]!r}"
@@ -94,6 +106,27 @@ class SavedChains(Mapping[str, Chain]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
+
+
+def _plain(found: re.Match[str], count: int, line: str, chains: Container[str]) -> Rule:
+    """A rule of the few options that most rules of kube-proxy have: what `read_rule` makes of it, sooner."""
+    not_source, source, not_destination, destination, protocol, port, name, options = found.groups()
+    sources = destinations = EVERY_ADDRESS
+    if source:
+        sources = EVERY_ADDRESS - parse_prefix(source) if not_source else parse_prefix(source)
+    if destination:
+        destinations = parse_prefix(destination)
+        if not_destination:
+            destinations = EVERY_ADDRESS - destinations
+    return Rule(
+        number=count,
+        text=line,
+        action=target(name, chains, options.split() if options else ()),
+        protocols=_PROTOCOLS[protocol],
+        sources=sources,
+        destinations=destinations,
+        destination_ports=IntervalSet(((int(port), int(port)),)) if port else EVERY_PORT,
+    )
 
 
 def without_counters(line: str) -> str:
