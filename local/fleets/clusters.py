@@ -130,7 +130,8 @@ class Inside:
     """What some nodes of a pool are like inside."""
 
     pool: str = "system"
-    nodes: tuple[int, ...] = (0,)
+    nodes: tuple[int, ...] | None = (0,)
+    """Their numbers; None: the whole pool, by its scale set."""
     content: Mapping[str, Any]
     """As a `*.nodes.json` has it for a machine."""
 

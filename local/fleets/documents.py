@@ -552,7 +552,10 @@ class _Maker:
         for one in self.cluster.inside:
             scale_set = f"{self.nodes_scope}/providers/Microsoft.Compute/virtualMachineScaleSets"
             name = self._vm_name(pools[one.pool])
-            found |= {f"{scale_set}/{name}/virtualMachines/{index}": dict(one.content) for index in one.nodes}
+            if one.nodes is None:
+                found[f"{scale_set}/{name}"] = dict(one.content)
+            for index in one.nodes or ():
+                found[f"{scale_set}/{name}/virtualMachines/{index}"] = dict(one.content)
         return found
 
     def _destinations(self, named: str) -> list[str]:

@@ -1,11 +1,20 @@
-"""What nodes of the sample are like inside: firewalls as people and software leave them, agents that fail."""
+"""What nodes of the sample are like inside: firewalls as people and software leave them, agents that fail.
+
+What is recorded, for machines without network namespaces, is what the node's commands print, but for two
+things: counters, and `nft list ruleset` leaves out the tables that iptables-nft-save shows.
+"""
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
+
+from local.fleets.kube_rules import node_rules
 
 type Content = Mapping[str, Any]
 
+_UFW_CHAINS = Path(__file__).parent / "recorded"
+"""What the save commands print where UFW is on, without the rules that somebody gave it."""
 _UFW_HEAD = """Status: active
 Logging: on (low)
 Default: deny (incoming), allow (outgoing), disabled (routed)
@@ -14,100 +23,93 @@ New profiles: skip
 To                         Action      From
 --                         ------      ----
 """
+_UFW_RULES = {
+    "allow": "-A {chains}-user-input -p tcp -m tcp --dport {port} -j ACCEPT\n",
+    "limit": """\
+-A {chains}-user-input -p tcp -m tcp --dport {port} -m conntrack --ctstate NEW \
+-m recent --set --name DEFAULT --mask {mask} --rsource
+-A {chains}-user-input -p tcp -m tcp --dport {port} -m conntrack --ctstate NEW \
+-m recent --update --seconds 30 --hitcount 6 --name DEFAULT --mask {mask} --rsource -j {chains}-user-limit
+-A {chains}-user-input -p tcp -m tcp --dport {port} -j {chains}-user-limit-accept
+""",
+}
 
 
-def _services(count: int) -> list[str]:
-    """What kube-proxy writes for services without endpoints, and for one with an address outside."""
-    lines = []
-    for number in range(count):
-        address = f"10.0.{number // 250}.{number % 250 + 1}"
-        lines.append(
-            f'-A KUBE-SERVICES -d {address}/32 -p tcp -m comment --comment "shop/s{number} has no endpoints" '
-            "-m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable"
-        )
-    return lines
-
-
-_KUBERNETES = """*mangle
-:PREROUTING ACCEPT [0:0]
-:INPUT ACCEPT [0:0]
-:FORWARD ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
-:POSTROUTING ACCEPT [0:0]
-:KUBE-IPTABLES-HINT - [0:0]
-:KUBE-KUBELET-CANARY - [0:0]
-COMMIT
-*filter
-:INPUT ACCEPT [0:0]
-:FORWARD ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
-:KUBE-EXTERNAL-SERVICES - [0:0]
-:KUBE-FIREWALL - [0:0]
-:KUBE-FORWARD - [0:0]
-:KUBE-NODEPORTS - [0:0]
-:KUBE-PROXY-FIREWALL - [0:0]
-:KUBE-SERVICES - [0:0]
--A INPUT -m conntrack --ctstate NEW -m comment --comment "load balancer firewall" -j KUBE-PROXY-FIREWALL
--A INPUT -m comment --comment "kubernetes health check service ports" -j KUBE-NODEPORTS
--A INPUT -m conntrack --ctstate NEW -m comment --comment "service portals" -j KUBE-EXTERNAL-SERVICES
--A INPUT -j KUBE-FIREWALL
--A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD
--A FORWARD -m conntrack --ctstate NEW -m comment --comment "service portals" -j KUBE-SERVICES
--A FORWARD -d 168.63.129.16/32 -p tcp -m tcp --dport 80 -j DROP
--A OUTPUT -j KUBE-FIREWALL
--A KUBE-EXTERNAL-SERVICES -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 31380 -j DROP
--A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
--A KUBE-FIREWALL -m comment --comment "marked packets" -m mark --mark 0x8000/0x8000 -j DROP
--A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
-"""
-ORDINARY = _KUBERNETES + "\n".join((*_services(300), "COMMIT", ""))
-"""A node as AKS leaves it: what the kubelet, kube-proxy and Azure write."""
-
-
-def _saved(*rules: str, chains: tuple[str, ...] = ()) -> str:
-    declared = "".join(f":{chain} - [0:0]\n" for chain in chains)
-    return f"*filter\n:INPUT ACCEPT [0:0]\n{declared}" + "\n".join((*rules, "COMMIT", ""))
-
-
-def _recorded(rules: str) -> dict[str, str]:
-    """What the node's tools print where it is no namespace."""
-    return {"iptables-nft-save": rules, "nft -s list ruleset": ""}
-
-
-def ufw(*rules: str, listed: str) -> Content:
-    """UFW switched on, with rules as `ufw` takes them; `listed` is what it shows of them."""
-    return {
-        "firewall": {"ufw": ["default deny incoming", "default allow outgoing", *rules, "--force enable"]},
-        "recorded": {"ufw status verbose": f"{_UFW_HEAD}{listed}\n", **_recorded(ORDINARY)},
-        "answers": "timeout" if "10250" not in listed else "open",
+def _recorded(**printed: str) -> dict[str, str]:
+    """What the commands of a node print: nothing, and UFW that it is off, but for those that are named."""
+    quiet = {
+        "ufw status verbose": "Status: inactive\n",
+        "iptables-nft-save": "",
+        "ip6tables-nft-save": "",
+        "iptables-legacy-save": "",
+        "ip6tables-legacy-save": "",
+        "nft -s list ruleset": "",
     }
+    named = {"ufw": "ufw status verbose", "nft": "nft -s list ruleset"}
+    return quiet | {
+        named.get(command, f"{command.replace('_', '-')}-save"): text for command, text in printed.items()
+    }
+
+
+def ufw(action: Literal["allow", "limit"], port: int) -> Content:
+    """UFW switched on, with one rule about a TCP port."""
+    listed = "".join(
+        f"{f'{port}/tcp{v6}':<27}{f'{action.upper()} IN':<12}{f'Anywhere{v6}':<26}\n" for v6 in ("", " (v6)")
+    )
+    return {
+        "firewall": {"ufw": ["default deny incoming", f"{action} {port}/tcp", "--force enable"]},
+        "recorded": _recorded(
+            ufw=f"{_UFW_HEAD}{listed}\n",
+            iptables_nft=_ufw_chains(action, port, "iptables", "ufw", "255.255.255.255"),
+            ip6tables_nft=_ufw_chains(action, port, "ip6tables", "ufw6", ":".join(["ffff"] * 8)),
+        ),
+        "answers": "open" if port == 10250 else "timeout",
+    }
+
+
+def _ufw_chains(action: str, port: int, tool: str, chains: str, mask: str) -> str:
+    rules = _UFW_RULES[action].format(chains=chains, port=port, mask=mask)
+    before = f"-A {chains}-user-limit "
+    text = (_UFW_CHAINS / f"ufw.{tool}-save").read_text(encoding="utf-8")
+    return text.replace(before, rules + before, 1)
+
+
+def _iptables(rules: str, **more: Any) -> Content:
+    """A node with these rules in the back end that is the default."""
+    return {"firewall": {"iptables": rules}, "recorded": _recorded(iptables_nft=rules), **more}
+
+
+_SERVICES = 20
+"""Services of the cluster, where their number is not the point."""
+ORDINARY_NODE = _iptables(node_rules(200), answers="open")
+"""A node as AKS leaves it."""
 
 
 def dropping(source: str) -> Content:
     """A rule in INPUT, beside what is on every node."""
     drop = f"-A INPUT -s {source} -p tcp -m tcp --dport 10250 -j DROP"
-    rules = ORDINARY.replace("-A INPUT -j KUBE-FIREWALL\n", f"-A INPUT -j KUBE-FIREWALL\n{drop}\n")
-    return {"firewall": {"iptables": rules}, "recorded": _recorded(rules), "answers": "timeout"}
+    return _iptables(node_rules(_SERVICES, drop), answers="timeout")
 
 
-def rejecting() -> Content:
-    """A rejection in a chain of somebody's own, in the back end that is no longer the default."""
-    rules = _saved(
-        "-A INPUT -i lo -j ACCEPT",
-        "-A INPUT -p tcp -m multiport --dports 10248:10256 -j host-hardening",
-        '-A host-hardening -m comment --comment "ports of kubernetes -j ACCEPT by ticket only" '
-        "-j REJECT --reject-with icmp-port-unreachable",
-        chains=("host-hardening",),
-    )
-    return {
-        "firewall": {"iptables": rules, "backend": "legacy"},
-        # Which legacy tables there are the kernel tells, and this machine's has none.
-        "recorded": _recorded(rules),
-        "answers": "refused",
-    }
+_HARDENED = """*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:host-hardening - [0:0]
+-A INPUT -i lo -j ACCEPT
+-A INPUT -p tcp -m multiport --dports 10248:10256 -j host-hardening
+-A host-hardening -m comment --comment "ports of kubernetes -j ACCEPT by ticket only" \
+-j REJECT --reject-with icmp-port-unreachable
+COMMIT
+"""
+REJECTING: Content = {
+    "firewall": {"iptables": _HARDENED, "backend": "legacy"},
+    "recorded": _recorded(iptables_legacy=_HARDENED),
+    "answers": "refused",
+}
+"""A rejection in a chain of somebody's own, in the back end that is no longer the default."""
 
-
-NFT = """table inet hardening {
+_NFT = """table inet hardening {
 	set management {
 		type ipv4_addr
 		flags interval
@@ -119,35 +121,27 @@ NFT = """table inet hardening {
 		ct state established,related accept
 		iifname "lo" accept
 		ip saddr @management accept
-		tcp dport { 2379, 2380, 10250-10259 } counter drop comment "no control plane ports from anywhere"
+		tcp dport { 2379-2380, 10250-10259 } counter drop comment "no control plane ports from anywhere"
 	}
 }
 """
 NFTABLES: Content = {
-    "firewall": {"iptables": ORDINARY, "nftables": NFT},
-    "recorded": {"iptables-nft-save": ORDINARY, "nft -s list ruleset": NFT},
+    "firewall": {"iptables": node_rules(_SERVICES), "nftables": _NFT},
+    "recorded": _recorded(iptables_nft=node_rules(_SERVICES), nft=_NFT),
     "answers": "timeout",
 }
 """A table of somebody's own, beside what is on every node."""
 
-_BANNED = ORDINARY.replace(
-    "-A INPUT -j KUBE-FIREWALL\n",
-    "-A INPUT -m set --match-set banned src -j DROP\n-A INPUT -j KUBE-FIREWALL\n",
-)
+_BANNED = node_rules(_SERVICES, "-A INPUT -m set --match-set banned src -j DROP")
 IPSET: Content = {
     "firewall": {
         "ipset": ["create banned hash:net", "add banned 203.0.113.0/24"],
         "iptables": _BANNED,
     },
-    "recorded": _recorded(_BANNED),
+    "recorded": _recorded(iptables_nft=_BANNED),
     "answers": "open",
 }
 """A drop of whoever is in an ipset, whose members no list of rules shows."""
-ORDINARY_NODE: Content = {
-    "firewall": {"iptables": ORDINARY},
-    "recorded": _recorded(ORDINARY),
-    "answers": "open",
-}
 DEAF: Content = {"listening": False}
 """Nobody listens on the kubelet's port."""
 SILENT: Content = {"runCommand": {"fault": "silent", "seconds": 2}}
@@ -162,11 +156,6 @@ def _someone(number: int) -> str:
     return ".".join(str(byte) for byte in hashlib.sha256(bytes([number])).digest()[:4])
 
 
-_BLOCKED = "".join(f"-A INPUT -s {_someone(number)}/32 -p udp -j DROP\n" for number in range(250))
-_LONG = ORDINARY.replace("-A INPUT -j KUBE-FIREWALL\n", f"{_BLOCKED}-A INPUT -j KUBE-FIREWALL\n")
-TRUNCATED: Content = {
-    "firewall": {"iptables": _LONG},
-    "recorded": _recorded(_LONG),
-    "runCommand": "truncated",
-}
+_BLOCKED = (f"-A INPUT -s {_someone(number)}/32 -p udp -j DROP" for number in range(250))
+TRUNCATED = _iptables(node_rules(_SERVICES, *_BLOCKED), answers="open", runCommand="truncated")
 """A list of rules that is long, and whose output loses more than Azure drops."""

@@ -741,8 +741,8 @@ def _on_nodes() -> list[Scenario]:
 
     return [
         Scenario(
-            cluster("video-neu", 80, Inside(nodes=(0, 1, 2), content=inside.ORDINARY_NODE), owner=WORKLOADS),
-            "ordinary nodes: chains of the kubelet, of kube-proxy with 300 services, and Azure's own rules",
+            cluster("video-neu", 80, Inside(nodes=None, content=inside.ORDINARY_NODE), owner=WORKLOADS),
+            "ordinary nodes: chains of the kubelet, of kube-proxy with 200 services, and Azure's own rules",
             "pass",
         ),
         Scenario(
@@ -751,9 +751,7 @@ def _on_nodes() -> list[Scenario]:
                 81,
                 Inside(
                     nodes=(0, 1),
-                    content=inside.ufw(
-                        "allow 22/tcp", listed="22/tcp                     ALLOW IN    Anywhere"
-                    ),
+                    content=inside.ufw("allow", 22),
                 ),
             ),
             "UFW is on, on two of three nodes, and allows SSH alone",
@@ -767,9 +765,7 @@ def _on_nodes() -> list[Scenario]:
                 82,
                 Inside(
                     pool="workers",
-                    content=inside.ufw(
-                        "limit 10250/tcp", listed="10250/tcp                  LIMIT IN    Anywhere"
-                    ),
+                    content=inside.ufw("limit", 10250),
                 ),
                 pools=SYSTEM_AND_WORKERS,
             ),
@@ -785,7 +781,7 @@ def _on_nodes() -> list[Scenario]:
             iptables="fail",
         ),
         Scenario(
-            cluster("identity-neu", 84, Inside(nodes=(1,), content=inside.rejecting())),
+            cluster("identity-neu", 84, Inside(nodes=(1,), content=inside.REJECTING)),
             "iptables (legacy) on a node rejects 10248-10256, in a chain of somebody's own",
             "pass",
             reach="fail",

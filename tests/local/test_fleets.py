@@ -16,9 +16,11 @@ from azure.mgmt.resource.subscriptions import models as subscriptions
 from local.azure import fleet
 from local.azure.actions import TYPES
 from local.azure.arm import ArmPath
+from local.azure.machines import Layout
 from local.azure.store import Store
 from local.fleets import build
 from local.fleets.scenarios import LOST, PLATFORM, SUBSCRIPTIONS, WORKLOADS, sample
+from local.nodes.client import Fabric, unavailable
 from packets.addresses import parse_prefixes
 from tests.simulator import ROOT, SAMPLE, RunningSimulator
 
@@ -376,6 +378,64 @@ def test_tags_decide_where_they_are_published(content: fleet.Fleet) -> None:
     servers = [address for answer in content.names.values() for address in answer]
     assert not space & parse_prefixes(servers)
     assert len(servers) == len(set(servers)) == len(sample()) - 1
+
+
+# Nodes
+
+
+def printed(text: str) -> list[str]:
+    """The lines of a command's output whatever the order of tables, without counters and remarks."""
+    return sorted(
+        re.sub(r" \[\d+:\d+\]$", "", line) for line in text.splitlines() if line and not line.startswith("#")
+    )
+
+
+async def output(fabric: Fabric, machine: str, line: str) -> str:
+    """All that a command prints on a node, in pieces of what is kept of a script's output."""
+    text = ""
+    for start in range(1, 100_000, 300):
+        done = await fabric.run(machine, f"{line} | sed -n {start},{start + 299}p".encode(), seconds=30)
+        if not done.stdout:
+            break
+        text += done.stdout.decode()
+    return text
+
+
+def own_tables(text: str) -> str:
+    """A listing of nftables without what iptables made."""
+    managed = r"(?m)^table ip6? (filter|nat|mangle|raw|security) \{\n(.*\n)*?\}\n"
+    return re.sub(managed, "", text)
+
+
+RECORDED = [
+    item.cluster.name for item in sample() if any("recorded" in one.content for one in item.cluster.inside)
+]
+
+
+@pytest.mark.skipif(bool(unavailable()), reason=f"no simulated nodes here: {unavailable()}")
+@pytest.mark.parametrize("name", RECORDED)
+async def test_what_is_recorded_is_what_nodes_print(content: fleet.Fleet, name: str) -> None:
+    """Each node's commands, in namespaces, print what is recorded of them for machines without."""
+    store = Store(content)
+    layout = Layout(store)
+    machine = next(
+        key
+        for key in layout.machines
+        if f"_{name}_" in key and (said := store.machine(key)) is not None and said.recorded
+    )
+    said = store.machine(machine)
+    assert said is not None
+    fabric = await Fabric.start(layout.network(layout.group_of(machine) or ""))
+    try:
+        if "No such file" in str(fabric.problems):
+            pytest.skip(f"not installed: {fabric.problems[machine]}")
+        assert fabric.problems == {}
+        for line, text in said.recorded.items():
+            assert isinstance(text, str)
+            real = await output(fabric, machine, line)
+            assert printed(own_tables(real) if line.startswith("nft") else real) == printed(text), line
+    finally:
+        await fabric.close()
 
 
 def test_mixed_case_is_mixed(content: fleet.Fleet) -> None:
