@@ -65,6 +65,7 @@ class WrittenSet(Struct, frozen=True, kw_only=True):
 
     name: str
     read: Callable[[], Sequence[Element]]
+    """Its members, read when they are asked for; raises `ValueError` if they are not understood."""
     doubt: Doubt | None = None
     """Why its members are not known for sure."""
 

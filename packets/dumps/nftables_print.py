@@ -10,15 +10,24 @@ from typing import Any
 from packets.dumps.nftables_listing import Expression, Statement
 
 _ALONE = frozenset({"accept", "drop", "continue", "return", "notrack"})
+_SHAPE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What comes of JSON that is not as documented."""
 _META = frozenset({"iif", "iifname", "oif", "oifname"})
 
 
 def rule_text(statements: Sequence[Statement], comment: object = None) -> str:
     """A rule in one line."""
-    words = [_statement(one) for one in statements]
+    words = [_shown(one) for one in statements]
     if comment:
         words.append(f'comment "{comment}"')
     return " ".join(word for word in words if word)
+
+
+def _shown(statement: Statement) -> str:
+    try:
+        return _statement(statement)
+    except _SHAPE:
+        return json.dumps(statement)
 
 
 def _statement(statement: Statement) -> str:
@@ -28,7 +37,7 @@ def _statement(statement: Statement) -> str:
     if kind in {"jump", "goto"} and isinstance(said, Mapping):
         return f"{kind} {said.get('target', '')}"
     if kind == "match" and isinstance(said, Mapping):
-        left, operator, right = said.get("left"), said.get("op"), expression(said.get("right"))
+        left, operator, right = said.get("left"), str(said.get("op")), expression(said.get("right"))
         masked = isinstance(left, Mapping) and "&" in left
         shown = f"{operator} " if operator not in {"==", "in"} or masked else ""
         return f"{expression(left)} {shown}{right}"
@@ -84,7 +93,7 @@ def expression(said: Expression) -> str:
     read = _KINDS.get(kind)
     try:
         return f"{kind} {_words(inner)}" if read is None else read(inner)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+    except _SHAPE:
         # Whatever it is: people see it as it is.
         return json.dumps(said)
 

@@ -154,7 +154,11 @@ def _any(found: Iterable[bool | None]) -> bool | None:
 
 def read_rule(written: WrittenRule, number: int, scope: Scope) -> list[Rule]:
     """What a rule does, as rules of its number; none if it does nothing to a packet asked about."""
-    return [*_Reader(written, number, scope).rules()]
+    try:
+        return [*_Reader(written, number, scope).rules()]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        # JSON of a shape that libnftables-json(5) does not have: it may do anything.
+        return [Rule(number=number, text=written.text, action=Action("unknown", "a rule that is not read"))]
 
 
 class _Component(Struct, frozen=True):
@@ -340,7 +344,10 @@ class _Reader:
                 raise Unreadable("unknown_set", f"set {right[1:]} is not shown")
             if found.doubt is not None:
                 raise Unreadable(found.doubt.code, found.doubt.why)
-            return found.read()
+            try:
+                return found.read()
+            except ValueError as error:
+                raise Unreadable("unknown_set", f"of set {right[1:]} {error}") from error
         if isinstance(right, dict) and "set" in right:
             members = right["set"]
             members = members if isinstance(members, list) else [members]

@@ -56,6 +56,7 @@ _PROMPT = re.compile(
 )
 """What stands around the output where it was copied from a terminal, or from `az … run-command invoke`."""
 _LISTS_ALL = re.compile(r"\bnft\s(?:.*\s)?list\s+ruleset\s*$")
+_LISTS_PART = re.compile(r"\bnft\s(?:.*\s)?list\s+(?!ruleset\b)(?P<what>[a-z]+)")
 _TERSE = re.compile(r"\bnft\s(?:.*\s)?(?:-\w*t\w*|--terse)\s")
 _REFUSED = re.compile(r"Operation not permitted|must be root|Permission denied", re.IGNORECASE)
 _ABSENT = re.compile(r"\bnft: (?:command )?not found|command not found: nft|nft: No such file", re.IGNORECASE)
@@ -90,9 +91,12 @@ class _Reader:
         self.at = 0
         self.changed = frozenset(_CHANGED.findall(text))
         # The command stands above its output, if it was copied with it.
-        above = takewhile(lambda line: not line.startswith(("table ", "}")), self.lines)
+        above = [*takewhile(lambda line: not line.startswith(("table ", "}")), self.lines)]
         self.terse = any(_TERSE.search(line) for line in above)
         self.doubts: list[Doubt] = []
+        if part := next(filter(None, map(_LISTS_PART.search, above)), None):
+            why = f"`nft list {part['what']}` does not show all that filters (`nft list ruleset` does)"
+            self.doubts.append(Doubt("not_shown", why))
 
     def ruleset(self) -> Ruleset:
         tables: list[WrittenTable] = []

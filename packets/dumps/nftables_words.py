@@ -183,7 +183,10 @@ def _uncommented(text: str) -> str:
 
 
 def read_elements(text: str) -> list[Element]:
-    """The members of a set, from what stands between the braces after `elements =`."""
+    """The members of a set, from what stands between the braces after `elements =`.
+
+    Raises `ValueError` if they are not understood.
+    """
     if '"' in text:
         text = re.sub(r' comment "[^"]*"', "", text)
     if " packets " in text or "timeout " in text or "expires " in text:
@@ -207,7 +210,11 @@ def read_elements(text: str) -> list[Element]:
         if not text.strip():
             return []
     parser = _Parser(["{", *tokens(text), "}"])
-    return [*parser.elements()]
+    try:
+        return [*parser.elements()]
+    except _NotUnderstood:
+        near = " ".join(parser.tokens[parser.at : parser.at + 5])
+        raise ValueError(f'an element near "{near}" is not understood') from None
 
 
 def _data(words: Sequence[str]) -> Statement:
