@@ -75,8 +75,7 @@ def kube_proxy(lines: int, empty: float) -> str:
                 nat += (
                     f'-A {chain} -m comment --comment "{name} -> {pod}:8080"{chance} -j {endpoint}',
                     f'-A {endpoint} -s {pod}/32 -m comment --comment "{name}" -j KUBE-MARK-MASQ',
-                    f'-A {endpoint} -p tcp -m comment --comment "{name}" -m tcp '
-                    f"-j DNAT --to-destination {pod}:8080",
+                    f'-A {endpoint} -p tcp -m comment --comment "{name}" -m tcp -j DNAT --to {pod}:8080',
                 )
         service += 1
     return "\n".join((_NAT, *chains, *nat, _NODE_PORTS, "COMMIT", _FILTER, *refused, _LAST, "COMMIT", ""))

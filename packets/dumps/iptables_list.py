@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Container, Sequence
 
 from packets.addresses import EVERY_PORT, parse_prefix
-from packets.dumps.iptables_rules import Draft, flags_match, kinds_match, target
+from packets.dumps.iptables_rules import Draft, flags_match, of_kinds, target
 from packets.netfilter import Action, Chain, Interface, Policy, Rule
 
 CHAIN = re.compile(
@@ -212,10 +212,10 @@ def _mark(draft: Draft, found: re.Match[str]) -> None:
     draft.mark(found["value"], negated=bool(found["not"]))
 
 
-def _kind(*, of_node: bool) -> Callable[[Draft, re.Match[str]], None]:
+def _kind(field: str) -> Callable[[Draft, re.Match[str]], None]:
     def take(draft: Draft, found: re.Match[str]) -> None:
-        holds = kinds_match(found["value"], of_node=of_node)
-        draft.holds(always=holds, negated=bool(found["not"]))
+        kinds = of_kinds(found["value"], of_node=field == "destinations")
+        draft.narrow(field, kinds, negated=bool(found["not"]))
 
     return take
 
@@ -273,9 +273,9 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[Draft, re.Match[str]], None]], ..
         (rf"destination IP range {_NOT}(?P<value>\S+-\S+)", _range("destinations")),
         (rf"{_NOT}match-set (?P<value>\S+) \S+(?: return-nomatch| counters|!? ?\S*-counters)*", _ipset),
         (rf"(?:conn)?mark match (?:or )?{_NOT}(?P<value>0x[0-9a-f]+(?:/0x[0-9a-f]+)?)", _mark),
-        (rf"ADDRTYPE match dst-type {_NOT}(?P<value>\S+)(?: limit-in)?", _kind(of_node=True)),
-        (rf"ADDRTYPE match src-type {_NOT}(?P<value>\S+)(?: limit-in)?", _kind(of_node=False)),
-        (rf"dst-type {_NOT}(?P<value>\S+)(?: limit-in)?", _kind(of_node=True)),
+        (rf"ADDRTYPE match dst-type {_NOT}(?P<value>\S+)(?: limit-in)?", _kind("destinations")),
+        (rf"ADDRTYPE match src-type {_NOT}(?P<value>\S+)(?: limit-in)?", _kind("sources")),
+        (rf"dst-type {_NOT}(?P<value>\S+)(?: limit-in)?", _kind("destinations")),
         (r"PKTTYPE (?P<not>!?=) (?P<value>\S+)", _packet_kind),
         (rf"PHYSDEV match {_NOT}--physdev-\S+(?: (?!--)[^\s\[/]+)?", _never),
         (rf"{_NOT}recent: SET name: \S+(?: side: \S+)?(?: mask: \S+)?", _always),

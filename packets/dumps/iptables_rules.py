@@ -12,7 +12,16 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from packets.addresses import EVERY_ADDRESS, EVERY_PORT, Interval, IntervalSet, parse_prefix, union
+from packets.addresses import (
+    EVERY_ADDRESS,
+    EVERY_PORT,
+    IPV4,
+    IPV6,
+    Interval,
+    IntervalSet,
+    parse_prefix,
+    union,
+)
 from packets.decisions import Doubt
 from packets.netfilter import Action, Interface, Kind, Rule
 
@@ -481,12 +490,12 @@ def _state(reader: _Reader) -> None:
 
 
 def _status(reader: _Reader) -> None:
-    """Of a connection that begins only NONE can hold, and what a helper expects."""
+    """Of a connection that begins none can hold but what a helper expects; NONE is no bit, and never matches."""
     names = set(reader.value().upper().split(","))
     if "EXPECTED" in names:
         reader.draft.doubt("unknown_state", "whether connection tracking expects the connection is not known")
     else:
-        reader.draft.holds(always="NONE" in names, negated=reader.negated)
+        reader.draft.holds(always=False, negated=reader.negated)
 
 
 def _direction(reader: _Reader) -> None:
@@ -513,17 +522,30 @@ def _rate(reader: _Reader) -> None:
         reader.draft.doubt("rate_limited", _RATE)
 
 
-def kinds_match(written: str, *, of_node: bool) -> bool:
-    """Whether an address of the node (LOCAL), or another machine's (UNICAST), is of one of some kinds."""
-    return ("LOCAL" if of_node else "UNICAST") in {kind.strip().upper() for kind in written.split(",")}
+def of_kinds(written: str, *, of_node: bool) -> IntervalSet:
+    """The families in which an address of the node (LOCAL), or another machine's (UNICAST), is of some kinds.
+
+    IPv4 has one kind for each address, of which the list has to name it. IPv6 has several, and tests first
+    what the address is and then where its route leads (net/netfilter/xt_addrtype.c).
+    """
+    kinds = {kind.strip().upper() for kind in written.split(",")}
+    found = [IPV4] if ("LOCAL" if of_node else "UNICAST") in kinds else []
+    routed = kinds & {"LOCAL", "ANYCAST", "UNREACHABLE"}
+    if not kinds & {"UNSPEC", "MULTICAST"} and (
+        of_node and "LOCAL" in kinds if routed else "UNICAST" in kinds
+    ):
+        found.append(IPV6)
+    return union(found)
 
 
 def _destination_kind(reader: _Reader) -> None:
-    reader.draft.holds(always=kinds_match(reader.value(), of_node=True), negated=reader.negated)
+    found = of_kinds(reader.value(), of_node=True)
+    reader.draft.narrow("destinations", found, negated=reader.negated)
 
 
 def _source_kind(reader: _Reader) -> None:
-    reader.draft.holds(always=kinds_match(reader.value(), of_node=False), negated=reader.negated)
+    found = of_kinds(reader.value(), of_node=False)
+    reader.draft.narrow("sources", found, negated=reader.negated)
 
 
 def _packet_kind(reader: _Reader) -> None:

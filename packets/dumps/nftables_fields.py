@@ -283,7 +283,9 @@ def numbers(names: Mapping[str, int], what: str) -> Callable[[Expression], Inter
         if isinstance(value, dict) and "|" in value:
             return _or(one_of(part) for part in value["|"])
         if isinstance(value, dict):
-            raise Unreadable("unknown_match", f"what {next(iter(value))} makes of a {what} is not read")
+            raise Unreadable(
+                "unknown_match", f"what {next(iter(value), 'nothing')} makes of a {what} is not read"
+            )
         return one(value)
 
     return read
