@@ -155,11 +155,7 @@ def _any(found: Iterable[bool | None]) -> bool | None:
 def read_rule(written: WrittenRule, number: int, scope: Scope) -> list[Rule]:
     """What a rule does, as rules of its number; none if it does nothing to a packet asked about."""
     try:
-        try:
         return [*_Reader(written, number, scope).rules()]
-    except (TypeError, ValueError, LookupError, AttributeError):
-        # JSON of another shape than libnftables-json(5) has: what it is about nobody knows.
-        return [Rule(number=number, text=written.text, action=Action("unknown", "a rule that cannot be read"))]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         # JSON of a shape that libnftables-json(5) does not have: it may do anything.
         return [Rule(number=number, text=written.text, action=Action("unknown", "a rule that is not read"))]
