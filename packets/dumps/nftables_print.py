@@ -54,7 +54,7 @@ def _statement(statement: Statement) -> str:
         unit = f" {said['rate_unit']}" if said.get("rate_unit", "packets") != "packets" else ""
         return f"limit rate {over}{said.get('rate')}{unit}/{said.get('per')}"
     if kind == "reject":
-        return f"reject with {_words(said)}" if said else kind
+        return f"reject with {_words(said)}".replace('"', "") if said else kind
     if kind == "set" and isinstance(said, Mapping):
         inner = [_statement(one) for one in said.get("stmt") or () if isinstance(one, Mapping)]
         kept = " ".join((expression(said.get("elem")), *inner))
