@@ -64,7 +64,7 @@ def test_every_binding(schemas: dict[str, Any]) -> None:
     import function_app
 
     functions = function_app.app.get_functions()
-    assert len(functions) == 14
+    assert len(functions) == 15
     settings = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
     for function in functions:
         described = json.loads(function.get_function_json())

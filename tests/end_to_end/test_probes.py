@@ -1,6 +1,5 @@
 """Probes of nodes, end to end: nodes that are network namespaces, asked through Run Command over HTTP."""
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 
 from local.nodes.client import unavailable
 from tests.end_to_end.monitor import Monitor, monitoring, small_fleet
-from tests.local.node_fleet import send
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=f"no simulated nodes here: {unavailable()}")
@@ -26,12 +24,24 @@ DROP = {"firewall": {"iptables": ["-A INPUT -p tcp --dport 10250 -j DROP"]}}
 UFW = {"firewall": {"ufw": ["default deny incoming", "allow 22/tcp", "--force enable"]}}
 
 
-@pytest.fixture
-def monitor(tmp_path: Path) -> Iterator[Monitor]:
-    """A monitor that probes, of a healthy cluster and one whose NSG denies; nothing was scanned yet."""
-    with monitoring(tmp_path, CLUSTER, DENIED, env=ON, options=QUICK) as running:
-        running.azure.call("PUT", "/_sim/nodes", {})
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitor]:
+    """A monitor that probes, of a healthy cluster and one whose NSG denies; for all tests of this module."""
+    with monitoring(tmp_path_factory.mktemp("monitor"), CLUSTER, DENIED, env=ON, options=QUICK) as running:
+        running.scan()
+        assert run_commands(running) >= 6, "clusters that were never probed are probed at first sight"
         yield running
+
+
+@pytest.fixture
+def monitor(running: Monitor) -> Iterator[Monitor]:
+    """The monitor, with everything as it was at first, and seen so."""
+    yield running
+    known = machines(running)
+    running.azure.reload()
+    running.azure.set_nodes({machine: {} for machine in known})
+    running.azure.clear_requests()
+    running.scan(probes=True)
 
 
 def machines(monitor: Monitor, cluster: str = CLUSTER) -> list[str]:
@@ -68,7 +78,7 @@ def test_switched_off_nothing_runs_on_a_node(tmp_path: Path) -> None:
 
 
 def test_from_a_healthy_node_to_a_finding_and_back(monitor: Monitor) -> None:
-    """A cluster is probed at first sight; then a node drops, is found at the next probes, and is mended."""
+    """A node drops, is found at the next probes, and is mended."""
     monitor.scan()
     assert outcomes(monitor) == dict.fromkeys(PROBED, "pass")
     first = machines(monitor)[0]
@@ -99,65 +109,6 @@ def test_from_a_healthy_node_to_a_finding_and_back(monitor: Monitor) -> None:
     monitor.scan(probes=True)
     assert monitor.findings(cluster=CLUSTER) == []
     assert outcomes(monitor) == dict.fromkeys(PROBED, "pass")
-
-
-NFT = """table inet own {
-	chain input {
-		type filter hook input priority 10; policy accept;
-		tcp dport { 22, 10250-10259 } counter drop comment "it's ours"
-	}
-}
-"""
-FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
-    # the check that finds it, and the node
-    "ufw": ("ufw-kubelet-port", UFW),
-    "ufw deny": (
-        "ufw-kubelet-port",
-        {"firewall": {"ufw": ["deny 10250", "default allow incoming", "--force enable"]}},
-    ),
-    "iptables": (
-        "iptables-kubelet-port",
-        {
-            "firewall": {
-                "iptables": [
-                    "-N team",
-                    "-A INPUT ! -i lo -p tcp -m multiport --dports 22,10250 -j team",
-                    """-A team -m comment --comment "it's \\"ours\\" -j ACCEPT" -j REJECT""",
-                ]
-            }
-        },
-    ),
-    "iptables-legacy": (
-        "iptables-kubelet-port",
-        {"firewall": {"backend": "legacy", "iptables": ["-A INPUT -p tcp --dport 10000:11000 -j DROP"]}},
-    ),
-    "a policy": ("iptables-kubelet-port", {"firewall": {"iptables": ["-P INPUT DROP"]}}),
-    "another table": (
-        "iptables-kubelet-port",
-        {"firewall": {"iptables": ["-t raw -A PREROUTING -p tcp --dport 10250 -j DROP"]}},
-    ),
-    "nftables": ("iptables-kubelet-port", {"firewall": {"nftables": NFT}}),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-async def test_what_is_recommended_helps(tmp_path: Path, name: str) -> None:
-    """The first command of a finding, run on the node as it stands, and the next probes find nothing."""
-    check, node = FAULTS[name]
-    with monitoring(tmp_path, CLUSTER, env=ON, options=QUICK) as monitor:
-        monitor.scan()
-        first = machines(monitor)[0]
-        assert monitor.azure.set_nodes({first: node}) == {}
-        monitor.scan(probes=True)
-        [finding] = monitor.findings(check=check)
-        [command] = finding["remediation"][0]["commands"]
-        words = shlex.split(command)
-        options = dict(zip(words[4::2], words[5::2], strict=True))
-        assert first.endswith(f"/{options['--name']}/virtualMachines/{options['--instance-id']}")
-        await send(monitor.azure, first, options["--scripts"])
-        monitor.scan(probes=True)
-        assert monitor.findings() == []
-        assert outcomes(monitor) == dict.fromkeys(PROBED, "pass")
 
 
 def test_ufw_is_found_and_is_not_told_twice(monitor: Monitor) -> None:

@@ -121,6 +121,10 @@ def test_a_scan_is_one_trace(tmp_path: Path, collector: Collector) -> None:
         frozenset({check, ("outcome", "fail")}): 1,
         frozenset({check, ("outcome", "pass")}): 1,
         frozenset({("check", "egress-tunnel-port"), ("outcome", "pass")}): 2,
+        **{
+            frozenset({("check", probed), ("outcome", "unknown")}): 2
+            for probed in ("kubelet-reachability", "ufw-kubelet-port", "iptables-kubelet-port")
+        },
     }
     requests = collector.counts["tunnelwatch.azure.requests"]
     assert {dict(labels)["status"] for labels in requests} == {"200"}
