@@ -3,7 +3,7 @@
 import argparse
 
 from packets.answers import Answer
-from packets.commands.iptables import add_question, question_of
+from packets.commands.on_node import add_question, printed, question_of
 from packets.dumps.nftables import read_nftables
 from packets.nftables import answer
 
@@ -16,4 +16,4 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace, text: str) -> Answer:
     """Answer; raises `ValueError` naming what in the text cannot be used."""
-    return answer(read_nftables(text), question_of(asked))
+    return answer(read_nftables(printed(text)), question_of(asked))
