@@ -46,11 +46,8 @@ def printed(text: str) -> str:
     if not text.lstrip("\ufeff \t\r\n").startswith("{") or _NFT.match(text):
         return text
     try:
-        messages = [str(value["message"]) for value in json.loads(text.lstrip("\ufeff"))["value"]]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        messages = []
-    if not messages:
+        return "\n".join(str(value["message"]) for value in json.loads(text.lstrip("\ufeff"))["value"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(
             "standard input is JSON, and not what `az vmss run-command invoke` prints (value[].message)"
-        )
-    return "\n".join(messages)
+        ) from error

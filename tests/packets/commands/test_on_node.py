@@ -17,6 +17,7 @@ MESSAGE = f"Enable succeeded: \n[stdout]\n{RULES}\n[stderr]\n"
         ("", ""),
         (json.dumps({"value": [{"code": "ProvisioningState/succeeded", "message": MESSAGE}]}), MESSAGE),
         ("\ufeff" + json.dumps({"value": [{"message": MESSAGE}]}), MESSAGE),
+        ('{"value": []}', ""),
         ('{"nftables": []}', '{"nftables": []}'),
         ('{"nftables": [ cut', '{"nftables": [ cut'),
     ],
@@ -26,9 +27,7 @@ def test_what_was_printed(given: str, text: str) -> None:
     assert printed(given) == text
 
 
-@pytest.mark.parametrize(
-    "given", ['{"value": [{}]}', '{"value": 5}', '{"value": ["x"]}', '{"value": []}', "{}", "{ no JSON"]
-)
+@pytest.mark.parametrize("given", ['{"value": [{}]}', '{"value": 5}', '{"value": ["x"]}', "{}", "{ no JSON"])
 def test_json_that_az_does_not_print(given: str) -> None:
     """Said in one line."""
     with pytest.raises(ValueError, match="run-command invoke"):
