@@ -490,7 +490,7 @@ def _state(reader: _Reader) -> None:
 
 
 def _status(reader: _Reader) -> None:
-    """Of a connection that begins none can hold but what a helper expects; NONE is no bit, and never matches."""
+    """A connection that begins has none but what a helper expects; NONE is no bit, and never matches."""
     names = set(reader.value().upper().split(","))
     if "EXPECTED" in names:
         reader.draft.doubt("unknown_state", "whether connection tracking expects the connection is not known")

@@ -1,6 +1,6 @@
 """The iptables engine against the kernel: rules that iptables loads, and who gets through.
 
-Rule sets are drawn at random; the seed is printed. TUNNELWATCH_IPTABLES_SETS says how many (120), and
+Rule sets are drawn at random; the seed is printed. TUNNELWATCH_IPTABLES_SETS says how many (160), and
 TUNNELWATCH_IPTABLES_SEED draws those of a run that failed again. Every form in which iptables prints the
 rules is judged: none may contradict the kernel, and iptables-save has to know wherever it can be known.
 """
@@ -16,11 +16,11 @@ from msgspec import structs
 from packets.addresses import IntervalSet, parse_port_range, parse_prefix, parse_prefixes
 from packets.answers import Answer
 from packets.dumps.iptables import read_iptables
-from packets.iptables import answer
+from packets.iptables import answer, delete_commands, evaluate
 from packets.netfilter import Question
 from tests.kernel import Lab, open_lab, skip_without_namespaces
 
-SETS = int(os.environ.get("TUNNELWATCH_IPTABLES_SETS", "120"))
+SETS = int(os.environ.get("TUNNELWATCH_IPTABLES_SETS", "160"))
 SEED = os.environ.get("TUNNELWATCH_IPTABLES_SEED") or str(Random().randrange(10**6))  # noqa: S311 - chance
 
 NODE = ("10.240.0.4", "fd00:10:240::4")
@@ -250,8 +250,7 @@ def test_the_kernel_agrees(lab: Lab, backend: str, *, doubts: bool) -> None:
 
 def _load(lab: Lab, tool: str, chance: Random, v: int, *, doubts: bool) -> str:
     """Load a rule set in the place of all others of all tables; one that the kernel refuses is drawn anew."""
-    for other in ("iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy"):
-        lab.run(f"{other}-restore", given=EMPTY)
+    _clear(lab)
     for _ in range(50):
         rules = rule_set(chance, v, doubts=doubts)
         if lab.run(f"{tool}-restore", given=rules, check=False).returncode == 0:
@@ -267,3 +266,145 @@ EMPTY = "".join(
         ("filter", ("INPUT", "FORWARD", "OUTPUT")),
     )
 )
+
+
+# --- matches, one by one ---------------------------------------------------------------------------
+
+SINGLE = (
+    *("-i eth0", "! -i eth0", "! -i lo", "-p all", "! -p tcp", "-p 6", "-f", "! -f"),
+    *(f"-m conntrack {sign}--ctstatus {status}" for sign in ("", "! ") for status in ("NONE", "CONFIRMED")),
+    *("-m conntrack --ctdir ORIGINAL", "-m conntrack --ctdir REPLY", "-m conntrack ! --ctstate SNAT,NEW"),
+    *("-p tcp -m conntrack --ctproto 6 --ctorigdstport 10250", "-p tcp -m conntrack ! --ctorigdstport 10250"),
+    *(
+        f"-m addrtype {sign}--{side}-type {kinds}"
+        for sign in ("", "! ")
+        for side in ("src", "dst")
+        for kinds in ("LOCAL", "UNICAST", "UNICAST,LOCAL", "LOCAL,MULTICAST", "ANYCAST,UNICAST", "UNSPEC")
+    ),
+    "-m addrtype --dst-type LOCAL --limit-iface-in",
+    *("-m physdev --physdev-is-in", "-m physdev ! --physdev-in eth9", "-m physdev ! --physdev-is-bridged"),
+    *("-m pkttype --pkt-type unicast", "-m policy --dir in --pol none", "-m policy --dir in --pol ipsec"),
+    *("-m recent --set --name q", "-m recent ! --set --name q", "-p tcp ! --syn", "-p tcp --syn"),
+    *("-p tcp ! --tcp-flags ALL SYN", "-p tcp --tcp-flags SYN,ACK SYN", "-p tcp --tcp-flags ALL NONE"),
+    *("-p tcp --dport 10250:", "-p tcp ! --dport :10249", "-p tcp -m multiport ! --ports 1:1000"),
+)
+"""Matches whose outcome is known, each of which decides alone."""
+
+
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+@pytest.mark.parametrize("v", [4, 6])
+def test_each_match(lab: Lab, backend: str, v: int) -> None:
+    """A rule with one match alone drops exactly if the engine says so, whether or not the node is known."""
+    _clear(lab)
+    tool = f"ip{'6' * (v == 6)}tables-{backend}"
+    tried = 0
+    for match in SINGLE:
+        lab.run(tool, "-F", "INPUT")
+        if lab.run(tool, "-A", "INPUT", *match.split(), "-j", "DROP", check=False).returncode:
+            continue
+        tried += 1
+        source = SOURCES[v][0]
+        through = lab.connects([source], NODE[v == 6])[source]
+        wanted = "allowed" if through else "blocked"
+        saved = lab.run(f"{tool}-save").stdout
+        assert {verdicts(judged(saved, v, known=known), v)[source] for known in (True, False)} == {wanted}, (
+            match
+        )
+        listed = verdicts(judged(lab.run(tool, "-L", "-v", "-n").stdout, v), v)[source]
+        assert listed in {wanted, "unknown"}, match
+        assert listed == wanted or "ctstat" in match or "--ctdir" in match or "--ctorig" in match, match
+    lab.run(tool, "-F", "INPUT")
+    assert tried > len(SINGLE) / 2
+
+
+# --- rules taken away ------------------------------------------------------------------------------
+
+TURNED_AWAY = (
+    "-s 10.240.0.0/16 -p tcp --dport 10250 -j DROP",
+    "-s 10.240.0.0/16 -p tcp --dport 10250 -j REJECT",
+    "-p tcp --dport 10250 -j REJECT --reject-with tcp-reset",
+    "! -s 192.0.2.77 -p tcp ! --dport 22 -j DROP",
+    "-p tcp -m multiport --dports 22,10250 -j DROP",
+    "-p tcp -m multiport ! --dports 22,443 -j DROP",
+    '-p tcp -m comment --comment "team-g traffic -j ACCEPT" -j DROP',
+    '-p tcp -m comment --comment "-j" -m conntrack --ctstate NEW -j DROP',
+    "-m comment --comment -s -p tcp -j DROP",
+    r"""-m comment --comment "it's a \"quoted\" \\ word; $(reboot)" -j DROP""",
+    "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j DROP",
+    "-i eth0 -m addrtype --dst-type LOCAL -j DROP",
+    "-m iprange --src-range 10.240.0.0-10.241.0.0 -j DROP",
+    "-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
+)
+
+
+@pytest.mark.parametrize("tool", ["iptables-nft", "iptables-legacy"])
+@pytest.mark.parametrize("table", ["filter", "mangle"])
+def test_rules_are_taken_away(lab: Lab, tool: str, table: str) -> None:
+    """Both commands take away the rule that turned a source away: that one, of others much like it."""
+    _clear(lab)
+    for rule in TURNED_AWAY:
+        if table == "mangle" and "REJECT" in rule:
+            continue
+        _taken_away(lab, tool, table, rule, "10.240.0.5")
+
+
+@pytest.mark.parametrize("tool", ["ip6tables-nft", "ip6tables-legacy"])
+def test_rules_of_ipv6_are_taken_away(lab: Lab, tool: str) -> None:
+    """The same of ip6tables, by its own name."""
+    _clear(lab)
+    for rule in (
+        "-s fd00:10:240::/64 -p tcp --dport 10250 -j DROP",
+        "-j REJECT --reject-with icmp6-adm-prohibited",
+    ):
+        _taken_away(lab, tool, "filter", rule, "fd00:10:240::5")
+
+
+def _taken_away(lab: Lab, tool: str, table: str, rule: str, source: str) -> None:
+    v = 6 if ":" in source else 4
+    others = ("-p udp -j DROP", f"-s {source} -p tcp --dport 22 -j DROP", "-p tcp -j team")
+    after = ("-p tcp --dport 10250 -j ACCEPT", "-m comment --comment later -j ACCEPT")
+    lines = (*others, rule, *after)
+    rules = "".join(f"-A INPUT {line}\n" for line in lines)
+    loaded = f"*{table}\n:INPUT ACCEPT [0:0]\n:team - [0:0]\n{rules}COMMIT\n"
+    dumps = (f"{tool}-save",), (tool, "-t", table, "-S", "-v")
+    for dump in dumps:
+        _clear(lab, tool)
+        lab.run(f"{tool}-restore", given=loaded)
+        read = read_iptables(lab.run(*dump).stdout, family="ip6" if v == 6 else "ip")
+        before = lab.run(tool, "-t", table, "-S", "INPUT").stdout.splitlines()
+        [where] = {one.rule for one in evaluate(read, _question(source, v)) if one.verdict == "denied"}
+        assert (where.chain, where.number) == ("INPUT", 4)
+        # `-S` does not say which table it shows.
+        commands = delete_commands(structs.replace(where, table=table), tool=tool)
+        assert not lab.connects([source], NODE[v == 6])[source], rule
+        for command in commands:
+            lab.run(f"{tool}-restore", given=loaded)
+            lab.run("sh", "-c", command)
+            assert lab.run(tool, "-t", table, "-S", "INPUT").stdout.splitlines() == before[:4] + before[5:]
+            assert lab.connects([source], NODE[v == 6])[source], rule
+
+
+def test_a_policy_is_set(lab: Lab) -> None:
+    """A policy that drops is set to let packets in."""
+    _clear(lab)
+    lab.run("iptables-nft", "-P", "INPUT", "DROP")
+    dumps = read_iptables(lab.run("iptables-nft-save").stdout)
+    [where] = {one.rule for one in evaluate(dumps, _question("10.240.0.5", 4)) if one.verdict == "denied"}
+    assert delete_commands(where) == ("iptables --policy INPUT ACCEPT",)
+    lab.run("sh", "-c", delete_commands(where, tool="iptables-nft")[0])
+    assert lab.connects(["10.240.0.5"], NODE[0])["10.240.0.5"]
+
+
+def _question(source: str, v: int) -> Question:
+    return Question.to_node(
+        "tcp",
+        parse_port_range("10250"),
+        sources=parse_prefix(source),
+        destinations=parse_prefix(NODE[v == 6]),
+    )
+
+
+def _clear(lab: Lab, *tools: str) -> None:
+    """No rules of anybody's, or none of some tools'."""
+    for tool in tools or ("iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy"):
+        lab.run(f"{tool}-restore", given=EMPTY)
