@@ -333,6 +333,7 @@ class _Reader:
         self.words = words
         self.at = 0
         self.module = ""
+        self.protocol = ""
         self.negated = False
         self.chains = chains
 
@@ -346,7 +347,12 @@ class _Reader:
             if word in {"-j", "--jump", "-g", "--goto"}:
                 self.target(word)
                 break
-            handler = _OPTIONS.get(word) or _OF_MODULE.get((self.module, word))
+            handler = (
+                _OPTIONS.get(word)
+                or _OF_MODULE.get((self.module, word))
+                # `-p tcp` brings its options with it, as people write them.
+                or _OF_MODULE.get((self.protocol, word))
+            )
             if handler is not None:
                 handler(self)
             elif word.startswith("-"):
@@ -451,6 +457,7 @@ def _either(reader: _Reader) -> None:
 def _protocol(reader: _Reader) -> None:
     written = reader.value()
     reader.draft.protocol(written, negated=reader.negated)
+    reader.protocol = PROTOCOLS.get(written.lower(), written.lower())
 
 
 def _in_interface(reader: _Reader) -> None:
