@@ -24,6 +24,7 @@ CHAIN = re.compile(
 """The line that opens a chain."""
 _COLUMNS = {"num", "pkts", "bytes", "target", "prot", "opt", "in", "out", "source", "destination"}
 _OPTIONS = frozenset({"--", "-f", "!f"})
+_ANYWHERE = frozenset({"anywhere", "0.0.0.0/0", "::/0"})
 _POLICIES: dict[str, Policy] = {"ACCEPT": "accept", "DROP": "drop"}
 _HIDDEN = (
     "hidden_interface",
@@ -123,7 +124,8 @@ def _sign(written: str) -> tuple[str, bool]:
 
 def _address(draft: Draft, side: str, field: str) -> None:
     written, negated = _sign(field)
-    if written == "anywhere":
+    if written in _ANYWHERE:
+        draft.holds(always=True, negated=negated)
         return
     base, slash, length = written.partition("/")
     if base in {"localhost", "loopback", "localhost.localdomain", "ip6-localhost"}:
@@ -272,7 +274,7 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[Draft, re.Match[str]], None]], ..
         (rf"source IP range {_NOT}(?P<value>\S+-\S+)", _range("sources")),
         (rf"destination IP range {_NOT}(?P<value>\S+-\S+)", _range("destinations")),
         (rf"{_NOT}match-set (?P<value>\S+) \S+(?: return-nomatch| counters|!? ?\S*-counters)*", _ipset),
-        (rf"(?:conn)?mark match (?:or )?{_NOT}(?P<value>0x[0-9a-f]+(?:/0x[0-9a-f]+)?)", _mark),
+        (rf"(?:conn)?mark match +{_NOT}(?P<value>0x[0-9a-f]+(?:/0x[0-9a-f]+)?)", _mark),
         (rf"ADDRTYPE match dst-type {_NOT}(?P<value>\S+)(?: limit-in)?", _kind("destinations")),
         (rf"ADDRTYPE match src-type {_NOT}(?P<value>\S+)(?: limit-in)?", _kind("sources")),
         (rf"dst-type {_NOT}(?P<value>\S+)(?: limit-in)?", _kind("destinations")),

@@ -29,7 +29,7 @@ _PLAIN = re.compile(
     r"-A \S+(?: (?P<not_source>! )?-s (?P<source>[\d.]+(?:/\d+)?))?"
     r"(?: (?P<not_destination>! )?-d (?P<destination>[\d.]+(?:/\d+)?))?(?: -p (?P<protocol>tcp|udp))?"
     r'(?: -m comment --comment (?:"[^"\\]*"|[^"\s\\!-][^"\s\\]*))?'
-    r"(?: -m (?P=protocol)(?: --dport (?P<port>\d{1,4}))?)? -j (?P<target>[^\s\"\\]+)(?P<options> [^\"\\]*)?"
+    r"(?: -m (?P=protocol)(?: --dport (?P<port>\d{1,5}))?)? -j (?P<target>[^\s\"\\]+)(?P<options> [^\"\\]*)?"
 )
 _PROTOCOLS = {None: None, "tcp": frozenset({"tcp"}), "udp": frozenset({"udp"})}
 _POLICIES: dict[str, Policy] = {"ACCEPT": "accept", "DROP": "drop"}
