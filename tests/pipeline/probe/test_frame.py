@@ -31,7 +31,7 @@ REACH = (
 
 def packed(content: bytes, coding: str = "gzip") -> str:
     """As the script packs it."""
-    return base64.b64encode(gzip.compress(content, 9, mtime=0, mtime=0) if coding == "gzip" else content).decode()
+    return base64.b64encode(gzip.compress(content, 9, mtime=0) if coding == "gzip" else content).decode()
 
 
 def sha256(text: str) -> str:
