@@ -167,9 +167,14 @@ class _Extras:
     def _without_comment(self, text: str) -> str:
         """The text without its comments, which may hold anything, the end of a comment included."""
         found = re.sub(r"(?:^|(?<=\s))/\* .*? \*/(?=\s|$)", " ", text)
+        widest = re.sub(r"/\* .* \*/", " ", text)
         if "*/" in found and text.count("/* ") == 1:
             # One comment, which holds what looks like its end.
-            found = re.sub(r"/\* .* \*/", " ", text)
+            found = widest
+        elif found.split() != widest.split():
+            # Several, or one that holds what looks like an end and a beginning.
+            self.draft.doubt("unknown_match", "where its comment ends cannot be told")
+            found = widest
         if "*/" in found or "/*" in found:
             self.draft.doubt("unknown_match", "where its comment ends cannot be told")
             found = re.sub(r"/\*.*\*/", " ", text)

@@ -162,6 +162,8 @@ class Draft(Struct):
     states: frozenset[str] | None = None
     never: bool = False
     doubts: list[Doubt] = []
+    tracked: bool = False
+    """Whether it asks for what only a connection that is tracked has."""
     either: IntervalSet | None = None
     """Ports of which the source or the destination has to have one (`multiport --ports`)."""
     action: Action = Action("continue", "")
@@ -190,6 +192,9 @@ class Draft(Struct):
         names = {name.strip().lower() for name in written.split(",")}
         # DNAT and SNAT are of packets that were sent elsewhere, which this one was not.
         states = frozenset(names & _STATES)
+        if unknown := names - _STATES - {"dnat", "snat"}:
+            self.doubt("unknown_state", f"which connections are {', '.join(sorted(unknown))} is not known")
+            return
         if negated:
             states = _STATES - states
         self.states = states if self.states is None else self.states & states
@@ -229,6 +234,12 @@ class Draft(Struct):
 
     def rules(self, count: int, text: str) -> tuple[Rule, ...]:
         """The rule, as one or two that together match what it does."""
+        if self.tracked and self.states is None and not self.never:
+            self.states = _STATES - {"untracked"}
+        elif self.tracked and self.states is not None and "untracked" in self.states:
+            # Of what is untracked the kernel asks for nothing else (net/netfilter/xt_conntrack.c).
+            self.doubt("unknown_state", "it asks for more than the state of what may be untracked")
+            return (Rule(number=count, text=text, action=self.action, doubts=tuple(self.doubts)),)
         made = Rule(
             number=count,
             text=text,
@@ -275,19 +286,21 @@ def address(written: str) -> IntervalSet:
 
 
 def ports(written: str) -> IntervalSet:
-    """`80,443:445`, `ssh`, `:1024`; raises `ValueError` for a name that is not known."""
+    """`80,443:445`, `ssh`, `:1024`; raises `ValueError` for a name that is not known, and for `300:100`."""
     found: list[Interval] = []
     for part in written.split(","):
         first, colon, last = part.partition(":")
         low = port(first) if first or not colon else 0
         high = (port(last) if last else 65535) if colon else low
+        if low > high:
+            raise ValueError(f"not a range of ports: {part}")
         found.append((low, high))
     return IntervalSet.of(found)
 
 
 def port(written: str) -> int:
     """A number, or the name of a service."""
-    if written.isdecimal():
+    if written.isdecimal() and int(written) <= 65535:
         return int(written)
     if written.lower() in PORTS:
         return PORTS[written.lower()]
@@ -344,7 +357,7 @@ class _Reader:
             if word == "!":
                 self.negated = not self.negated
                 continue
-            if word in {"-j", "--jump", "-g", "--goto"}:
+            if word in _JUMPS:
                 self.target(word)
                 break
             handler = (
@@ -368,6 +381,11 @@ class _Reader:
             raise ValueError("ends in the middle of an option")
         self.at += 1
         return self.words[self.at - 1]
+
+    def has_options(self) -> bool:
+        """Whether what follows a module's name are options of its own."""
+        following = next((word for word in self.words[self.at : self.at + 2] if word != "!"), "-j")
+        return following not in _OPTIONS and following not in _JUMPS
 
     def rest(self) -> list[str]:
         """The values that follow, up to the next option."""
@@ -411,9 +429,11 @@ class _Reader:
 
 def _module(reader: _Reader) -> None:
     reader.module = name = reader.take()
-    code, why = _DOUBTS.get(name, ("", ""))
-    if code:
-        reader.draft.doubt(code, why or f'whether "-m {name}" matches is not known from the rules')
+    if name in _DOUBTS:
+        reader.draft.doubt(*_DOUBTS[name])
+    elif name not in _MODULES and not reader.has_options():
+        # Some match without any option: `-m eui64`, `-m frag`.
+        reader.draft.doubt("unknown_match", f'whether "-m {name}" matches is not known here')
 
 
 def _address(field: str) -> Callable[[_Reader], None]:
@@ -482,7 +502,8 @@ def _nothing(reader: _Reader) -> None:
     reader.rest()
 
 
-def _comment(reader: _Reader) -> None:
+def _value(reader: _Reader) -> None:
+    """A value that matches nothing, whatever it looks like."""
     reader.take()
 
 
@@ -494,6 +515,14 @@ def _flags(reader: _Reader) -> None:
 def _state(reader: _Reader) -> None:
     written = reader.value()
     reader.draft.state(written, negated=reader.negated)
+
+
+def _tracked(take: Callable[[_Reader], None]) -> Callable[[_Reader], None]:
+    def taken(reader: _Reader) -> None:
+        take(reader)
+        reader.draft.tracked = True
+
+    return taken
 
 
 def _status(reader: _Reader) -> None:
@@ -510,7 +539,8 @@ def _direction(reader: _Reader) -> None:
 
 
 def _ipset(reader: _Reader) -> None:
-    name, *_ = reader.rest()
+    name = reader.value()
+    reader.rest()
     reader.draft.doubt("unknown_set", f'the members of ipset "{name}" are not shown')
 
 
@@ -602,13 +632,13 @@ _OF_MODULE: dict[tuple[str, str], Callable[[_Reader], None]] = {
         "conntrack",
         {
             "--ctstate": _state,
-            "--ctstatus": _status,
-            "--ctdir": _direction,
-            "--ctproto": _protocol,
-            "--ctorigsrc": _address("sources"),
-            "--ctorigdst": _address("destinations"),
-            "--ctorigsrcport": _ports("source_ports"),
-            "--ctorigdstport": _ports("destination_ports"),
+            "--ctstatus": _tracked(_status),
+            "--ctdir": _tracked(_direction),
+            "--ctproto": _tracked(_protocol),
+            "--ctorigsrc": _tracked(_address("sources")),
+            "--ctorigdst": _tracked(_address("destinations")),
+            "--ctorigsrcport": _tracked(_ports("source_ports")),
+            "--ctorigdstport": _tracked(_ports("destination_ports")),
         },
     ),
     **_of("state", {"--state": _state}),
@@ -619,7 +649,9 @@ _OF_MODULE: dict[tuple[str, str], Callable[[_Reader], None]] = {
         "addrtype",
         {"--dst-type": _destination_kind, "--src-type": _source_kind, "--limit-iface-in": _nothing},
     ),
-    **_of("comment", {"--comment": _comment}),
+    **_of("comment", {"--comment": _value}),
+    # What is looked for may look like an option; that it is looked for is a doubt already.
+    **_of("string", {"--string": _value, "--hex-string": _value}),
     # Nodes talk to each other by an interface that is no port of a bridge.
     **_of("physdev", dict.fromkeys(("--physdev-in", "--physdev-out"), _never)),
     **_of("physdev", dict.fromkeys(("--physdev-is-in", "--physdev-is-out", "--physdev-is-bridged"), _never)),
@@ -630,6 +662,8 @@ _OF_MODULE: dict[tuple[str, str], Callable[[_Reader], None]] = {
 }
 _ALWAYS = frozenset({"recent", "nfacct"})
 """Modules whose other options decide nothing."""
+_MODULES = _ALWAYS.union(module for module, _ in _OF_MODULE)
+_JUMPS = frozenset({"-j", "--jump", "-g", "--goto"})
 _DOUBTS = {
     **dict.fromkeys(
         ("limit", "hashlimit", "connlimit", "connbytes", "quota", "statistic", "rateest", "connrate"),

@@ -29,7 +29,8 @@ _PLAIN = re.compile(
     r"-A \S+(?: (?P<not_source>! )?-s (?P<source>[\d.]+(?:/\d+)?))?"
     r"(?: (?P<not_destination>! )?-d (?P<destination>[\d.]+(?:/\d+)?))?(?: -p (?P<protocol>tcp|udp))?"
     r'(?: -m comment --comment (?:"[^"\\]*"|[^"\s\\!-][^"\s\\]*))?'
-    r"(?: -m (?P=protocol)(?: --dport (?P<port>\d{1,5}))?)? -j (?P<target>[^\s\"\\]+)(?P<options> [^\"\\]*)?"
+    r"(?: -m (?P=protocol)(?: --dport (?P<port>\d{1,4}|[1-5]\d{4}))?)?"
+    r" -j (?P<target>[^\s\"\\]+)(?P<options> [^\"\\]*)?"
 )
 _PROTOCOLS = {None: None, "tcp": frozenset({"tcp"}), "udp": frozenset({"udp"})}
 _POLICIES: dict[str, Policy] = {"ACCEPT": "accept", "DROP": "drop"}
@@ -139,6 +140,11 @@ def is_open(line: str) -> bool:
     if "\\" not in line:
         return line.count('"') % 2 == 1
     return len(_QUOTE.findall(line)) % 2 == 1
+
+
+def has_target(line: str) -> bool:
+    """Whether a rule says what becomes of a packet."""
+    return not {"-j", "-g"}.isdisjoint(words(line))
 
 
 def _policy(written: str) -> Policy:
