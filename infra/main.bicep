@@ -87,11 +87,15 @@ param nodeProbeSchedule string = '0 5 * * * *'
 @maxValue(50)
 param nodeProbesPerPool int = 3
 
-@description('Ids of the subscriptions in which scripts may be run on every machine, where nodes are probed. Empty, to assign the role on node resource groups yourself.')
+@description('Ids of the node resource groups, /subscriptions/<id>/resourceGroups/<name>, on whose machines alone scripts may be run, where nodes are probed.')
+param nodeProbeResourceGroupIds string[] = []
+
+@description('Ids of the subscriptions in which scripts may be run on every machine, where nodes are probed and no resource groups are named. Empty, to assign the role yourself.')
 param nodeProbeSubscriptionIds string[] = watchedSubscriptionIds
 
+var probedResourceGroupIds = nodeProbes == 'on' ? nodeProbeResourceGroupIds : []
+var probedSubscriptionIds = nodeProbes == 'on' && empty(nodeProbeResourceGroupIds) ? nodeProbeSubscriptionIds : []
 var probeRoleName = 'Tunnelwatch Node Probe (${environmentName}, ${resourceToken})'
-var probedSubscriptionIds = nodeProbes == 'on' ? nodeProbeSubscriptionIds : []
 var resourceToken = uniqueString(subscription().id, environmentName, location)
 var tags = {
   'azd-env-name': environmentName
@@ -162,6 +166,18 @@ module probeRole 'modules/probe-role.bicep' = if (nodeProbes == 'on') {
   }
 }
 
+module probeGroupAssignments 'modules/group-role-assignment.bicep' = [for id in probedResourceGroupIds: {
+  name: 'tunnelwatch-probe-${resourceToken}'
+  scope: resourceGroup(split(id, '/')[2], split(id, '/')[4])
+  params: {
+    roleDefinitionName: guid(subscription().id, probeRoleName)
+    principalId: identity.outputs.principalId
+  }
+  dependsOn: [
+    probeRole
+  ]
+}]
+
 module probeAssignments 'modules/role-assignment.bicep' = [for id in probedSubscriptionIds: {
   name: 'tunnelwatch-probe-${resourceToken}'
   scope: subscription(id)
@@ -211,4 +227,5 @@ output SERVICE_MONITOR_NAME string = functionApp.outputs.name
 output SERVICE_MONITOR_URL string = functionApp.outputs.url
 output MONITOR_IDENTITY_PRINCIPAL_ID string = identity.outputs.principalId
 output READER_ROLE_NAME string = readerRole.outputs.roleName
-output NODE_PROBE_ROLE_NAME string = nodeProbes == 'on' ? probeRoleName : ''
+// Also where nodes are not probed: it takes the name to take the role away again.
+output NODE_PROBE_ROLE_NAME string = probeRoleName

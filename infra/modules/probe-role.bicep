@@ -19,8 +19,8 @@ resource prober 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
     permissions: [
       {
         actions: [
-          // Whether a run command is through, and what it printed.
-          'Microsoft.Compute/locations/operationResults/read'
+          // Whether a run command is through, and what it printed: one path for both. There is no
+          // operationResults/read of compute, and Azure refuses a role with an action that there is not.
           'Microsoft.Compute/locations/operations/read'
           'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/runCommand/action'
           'Microsoft.Compute/virtualMachines/runCommand/action'
