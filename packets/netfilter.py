@@ -15,7 +15,7 @@ might match in doubt, and only those.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from packets.addresses import (
     EVERY_ADDRESS,
@@ -50,6 +50,10 @@ ANY_NODE = EVERY_ADDRESS - NOT_A_NODE
 _SOURCE_PORTS = IntervalSet(((1, 65535),))
 """Nothing is sent from port 0."""
 _LOOPBACK = "lo"
+_RULES = 1_000_000
+_CHAINS = 20_000
+"""Rules and chains that are looked at on the way through one base chain, each time that packets come by: what
+a node prints is judged in bounded time, whoever wrote it."""
 _DEPTH = 128
 """Jumps within jumps: the kernel allows fewer (16 in nf_tables), and no circles."""
 
@@ -242,6 +246,13 @@ def answer(
 # --- the walk ------------------------------------------------------------------------------------
 
 
+class _Effort(Struct):
+    """What was looked at on the way."""
+
+    chains: int = 0
+    rules: int = 0
+
+
 class _Walk(Struct, frozen=True):
     """What stays the same on the way through a base chain."""
 
@@ -251,6 +262,9 @@ class _Walk(Struct, frozen=True):
     """The states that the packets may have in connection tracking."""
     effects: Callable[[Action], frozenset[Effect] | None]
     """What an action comes to, None if the next rule goes on."""
+    known: dict[tuple[str, Box], tuple[Decision[Where], ...]] = {}
+    """What chains did to packets that came by before: chains may be met by very many ways."""
+    effort: _Effort = field(default_factory=_Effort)
 
 
 _EFFECTS: dict[Kind, frozenset[Effect]] = {
@@ -352,12 +366,22 @@ def _through(chain: Chain, walk: _Walk, packets: Box, depth: int) -> tuple[Decis
     """What a chain does to packets; `passed` for those that come to its end, or return."""
     if depth > _DEPTH:
         raise ValueError(f"chain {chain.name} is part of a circle of jumps")
+    known = walk.known.get((chain.name, packets))
+    if known is not None:
+        return known
+    walk.effort.chains += 1
+    walk.effort.rules += len(chain.rules)
+    if walk.effort.rules > _RULES or walk.effort.chains > _CHAINS:
+        raise ValueError(
+            f"the chains of table {walk.table.name} jump to each other in too many ways to be judged"
+        )
     end = Turn(
         Where(walk.table.family, walk.table.name, chain.name, 0, "", ""),
         frozenset[Effect]({"passed"}),
         Match(packets),
     )
-    return first_match(packets, _turns(chain, walk, packets, depth), end)
+    found = walk.known[chain.name, packets] = first_match(packets, _turns(chain, walk, packets, depth), end)
+    return found
 
 
 def _turns(chain: Chain, walk: _Walk, packets: Box, depth: int) -> Iterator[Turn[Where]]:

@@ -181,3 +181,31 @@ def test_what_is_not_tracked_yet_is_invalid(step: tuple[Hook, int], outcome: str
         "table netdev t",
         "policy of chain c, table netdev t",
     }
+
+
+def test_chains_that_are_met_in_very_many_ways() -> None:
+    """Each jumps twice to the next: 2**60 ways, and an answer all the same."""
+    chains: dict[str, Sequence[Rule]] = {
+        f"C{number}": (rule("jump", f"C{number + 1}"), rule("jump", f"C{number + 1}")) for number in range(60)
+    }
+    chains |= {"INPUT": (rule("jump", "C0"),), "C60": (DROP_LOW,)}
+    question = Question.to_node("tcp", parse_port_range("10250"), sources=NODES, destinations=None)
+    said = answer(judge([Step(table(chains, "accept"), "INPUT", 0)], question), question)
+    assert (said.blocked, said.allowed) == (("10.240.0.0/25",), ("10.240.0.128/25",))
+
+
+def test_what_nobody_can_judge_is_said() -> None:
+    """Every way meets other packets: after so many it is given up, in words."""
+    halves = [parse_prefixes([f"10.240.0.{number}/32"]) for number in range(200)]
+    chains: dict[str, Sequence[Rule]] = {
+        f"C{number}": (
+            rule("accept", sources=halves[number], doubtful=True),
+            rule("jump", f"C{number + 1}", sources=NODES - halves[number]),
+            rule("jump", f"C{number + 1}", sources=NODES - halves[number + 100]),
+        )
+        for number in range(100)
+    }
+    chains |= {"INPUT": (rule("jump", "C0"),), "C100": ()}
+    question = Question.to_node("tcp", parse_port_range("10250"), sources=NODES, destinations=None)
+    with pytest.raises(ValueError, match="too many ways"):
+        judge([Step(table(chains, "accept"), "INPUT", 0)], question)
