@@ -36,9 +36,15 @@ class Operation:
     def headers(self, base: str, subscription: str) -> dict[str, str]:
         """Where to poll, as absolute addresses on this server."""
         root = f"{base}/subscriptions/{subscription}/providers/{self.namespace}/locations/{self.location}"
+        # Compute has one path for both, so one action in a role: https://github.com/Azure/azure-cli/issues/32286
+        result = (
+            f"operations/{self.id}?monitor=true&"
+            if self.namespace == "Microsoft.Compute"
+            else f"operationResults/{self.id}?"
+        )
         return {
             "Azure-AsyncOperation": f"{root}/operations/{self.id}?api-version={self.version}",
-            "Location": f"{root}/operationResults/{self.id}?api-version={self.version}",
+            "Location": f"{root}/{result}api-version={self.version}",
             "Retry-After": str(POLL_SECONDS),
         }
 
@@ -87,15 +93,15 @@ class Operations:
         self._operations[operation.id] = operation
         return operation
 
-    def poll(self, path: ArmPath, now: float) -> tuple[int, Json | None]:
-        """Answer a poll of either address: the status code, and the body if there is one."""
+    def poll(self, path: ArmPath, now: float, *, monitor: bool = False) -> tuple[int, Json | None]:
+        """Answer a poll of either address (`monitor`, of a result): the status code, and the body if any."""
         operation = self._operations.get(path.names[-1].lower())
         if operation is None:
             raise ArmError(
                 404, "NotFound", f"The operation '{path.names[-1]}' was not found.", cause="service"
             )
         done = now >= operation.done_at
-        if path.types[-1].lower() == "operations":
+        if path.types[-1].lower() == "operations" and not monitor:
             return 200, (operation.describe() if done else IN_PROGRESS)
         if done and operation.error:
             raise operation.error

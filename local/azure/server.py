@@ -206,7 +206,8 @@ class Front:
         if not path.types:
             return 200, store.subscription(path.subscription)
         if is_poll(path):
-            status, body = self._simulator.operations.poll(path, time.monotonic())
+            monitor = exchange.request.query.get("monitor") == "true"
+            status, body = self._simulator.operations.poll(path, time.monotonic(), monitor=monitor)
             if status == 202:
                 exchange.headers["Location"] = str(_address(exchange.request))
             if status == 202 or body == IN_PROGRESS:
