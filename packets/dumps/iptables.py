@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from packets.decisions import Doubt
 from packets.dumps.iptables_list import CHAIN, is_columns, read_chain
+from packets.dumps.iptables_rules import may_mark
 from packets.dumps.iptables_save import SavedChains, SavedTable, has_target, is_open, without_counters
 from packets.netfilter import Chain, Family, Table
 
@@ -237,12 +238,19 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _saved(part: _Part) -> dict[str, SavedChains | Table]:
-    return {table.name or part.table or _name(table.policies): SavedChains(table) for table in part.tables}
+    marks = any(may_mark(line) for table in part.tables for lines in table.lines.values() for line in lines)
+    return {
+        table.name or part.table or _name(table.policies): SavedChains(table, marks=marks)
+        for table in part.tables
+    }
 
 
 def _listed(part: _Part) -> tuple[str, Mapping[str, Chain]]:
     names = [head["name"] for head, _ in part.chains]
-    chains = {head["name"]: read_chain(head, lines, names) for head, lines in part.chains}
+    marks = any(
+        may_mark(line) for head, lines in part.chains for line in lines if head["name"] != "KUBE-MARK-DROP"
+    )
+    chains = {head["name"]: read_chain(head, lines, names, marks=marks) for head, lines in part.chains}
     bases = {head["name"]: "" for head, _ in part.chains if head["policy"]}
     return part.table or _name(bases), chains
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Container, Sequence
 
 from packets.addresses import EVERY_PORT, parse_prefix
-from packets.dumps.iptables_rules import Draft, flags_match, of_kinds, target
+from packets.dumps.iptables_rules import SET_DROPPED, Draft, flags_match, of_kinds, target
 from packets.netfilter import Action, Chain, Interface, Policy, Rule
 
 CHAIN = re.compile(
@@ -32,8 +32,14 @@ _HIDDEN = (
 )
 
 
-def read_chain(head: re.Match[str], lines: Sequence[str], chains: Container[str]) -> Chain:
-    """A chain with the lines below its head; raises `ValueError` naming a line that is none of a rule's."""
+def read_chain(
+    head: re.Match[str], lines: Sequence[str], chains: Container[str], *, marks: bool = False
+) -> Chain:
+    """A chain with the lines below its head; raises `ValueError` naming a line that is none of a rule's.
+
+    `marks` says that some rule may set the mark that the kubelet drops.
+    """
+    where = "" if marks and head["name"] == SET_DROPPED[0] else head["name"]
     columns: list[str] = []
     rules: list[Rule] = []
     count = 0
@@ -45,7 +51,7 @@ def read_chain(head: re.Match[str], lines: Sequence[str], chains: Container[str]
             columns = words
             continue
         count += 1
-        rules += _read(line, columns, head["name"], count, chains)
+        rules += _read(line, columns, where, count, chains)
     policy = head["policy"]
     return Chain(head["name"], rules, _POLICIES.get(policy, "unknown") if policy else "accept")
 

@@ -7,6 +7,7 @@ of a connection from another machine: a match that no such packet can have makes
 such packet has is left out, and one that cannot be known from the rule is a doubt.
 """
 
+import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
@@ -146,6 +147,21 @@ SET_DROPPED = ("KUBE-FIREWALL", 0x8000, 0x8000)
 """Where the kubelet drops packets that bear a mark, which mark, and its mask. Kubernetes sets it, in
 KUBE-MARK-DROP, on packets to the address of a service, and never on those to a node's kubelet
 (https://kubernetes.io/blog/2022/09/07/iptables-chains-not-api/)."""
+_SETS = re.compile(r"MARK (?:--set-x?mark|--or-mark|--xor-mark|x?set|or|xor) (?P<value>\w+)")
+_RESTORES = re.compile(r"CONNMARK (?:--restore-mark|restore)(?:.*(?:--nfmask|--mask|mask) (?P<mask>\w+))?")
+
+
+def may_mark(line: str) -> bool:
+    """Whether a rule, saved or listed, may set the mark of `SET_DROPPED`; Kubernetes' own aside."""
+    if "MARK " not in line or line.startswith("-A KUBE-MARK-DROP "):
+        return False
+    if sets := _SETS.search(line):
+        value = number(sets["value"])
+        return value is None or bool(value & SET_DROPPED[1])
+    if restores := _RESTORES.search(line):
+        mask = number(restores["mask"] or "0xffffffff")
+        return mask is None or bool(mask & SET_DROPPED[1])
+    return False
 
 
 class Draft(Struct):

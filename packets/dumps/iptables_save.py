@@ -17,7 +17,7 @@ from collections.abc import Container, Iterator, Mapping
 from msgspec import Struct
 
 from packets.addresses import EVERY_ADDRESS, EVERY_PORT, IntervalSet, parse_prefix
-from packets.dumps.iptables_rules import read_rule, target
+from packets.dumps.iptables_rules import SET_DROPPED, read_rule, target
 from packets.netfilter import Chain, Policy, Rule
 
 _COUNTERS = re.compile(r"\[\d+:\d+\] (?=-[APN] )")
@@ -73,8 +73,9 @@ class SavedTable(Struct):
 class SavedChains(Mapping[str, Chain]):
     """The chains of a table, each taken apart when it is asked for."""
 
-    def __init__(self, table: SavedTable) -> None:
+    def __init__(self, table: SavedTable, *, marks: bool = False) -> None:
         self._table = table
+        self._marks = marks
         self._names = dict.fromkeys((*table.policies, *table.lines))
         self._read: dict[str, Chain] = {}
 
@@ -83,13 +84,15 @@ class SavedChains(Mapping[str, Chain]):
             raise KeyError(name)
         if name not in self._read:
             rules: list[Rule] = []
+            # Where others may set the kubelet's mark, its chain's name says nothing any more.
+            where = "" if self._marks and name == SET_DROPPED[0] else name
             for count, line in enumerate(self._table.lines.get(name, ()), start=1):
                 try:
                     quick = _PLAIN.fullmatch(line)
                     if quick is not None:
                         rules.append(_plain(quick, count, line, self._names))
                     else:
-                        rules += read_rule(words(line)[2:], name, count, line, self._names)
+                        rules += read_rule(words(line)[2:], where, count, line, self._names)
                 except ValueError as error:
                     raise ValueError(
                         f"rule {name} {count} cannot be read, {error}: {line[:160]!r}"

@@ -584,3 +584,27 @@ def test_rules_that_never_match_change_nothing(text: str) -> None:
     more = text.replace("COMMIT", "COMMIT\n*mangle\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT")
     udp = text.replace(":A - [0:0]\n", ":A - [0:0]\n-A INPUT -p udp -j DROP\n")
     assert lists(judged(more)) == lists(judged(udp)) == lists(judged(text))
+
+
+KUBE_MARK = (
+    "*filter\n:INPUT ACCEPT [0:0]\n:KUBE-FIREWALL - [0:0]\n-A INPUT -j KUBE-FIREWALL\n"
+    "-A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP\nCOMMIT\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("marking", "outcome"),
+    [
+        ("", "allowed"),
+        ("-A KUBE-MARK-DROP -j MARK --set-xmark 0x8000/0x8000", "allowed"),
+        ("-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000", "allowed"),
+        ("-A PREROUTING -p tcp -m tcp --dport 10250 -j MARK --set-xmark 0x8000/0xffffffff", "unknown"),
+        ("-A PREROUTING -j MARK --or-mark 0xc000", "unknown"),
+        ("-A PREROUTING -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff", "unknown"),
+        ("-A PREROUTING -j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80", "allowed"),
+    ],
+)
+def test_the_mark_that_the_kubelet_drops(marking: str, outcome: str) -> None:
+    """Kubernetes sets it on no packet to a node's kubelet; where somebody else may, nobody knows."""
+    text = f"*mangle\n:PREROUTING ACCEPT [0:0]\n{marking}\nCOMMIT\n{KUBE_MARK}"
+    assert judged(text).outcome == outcome

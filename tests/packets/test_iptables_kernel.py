@@ -237,7 +237,7 @@ def test_the_kernel_agrees(lab: Lab, backend: str, *, doubts: bool) -> None:
         for form in FORMS:
             listed = lab.run(tool, *form).stdout
             # A list shows one table: what others drop, it cannot know.
-            if "*raw" in rules or "*mangle" in rules:
+            if "*raw" in rules or "*mangle" in rules or _hides(rules, form):
                 continue
             for source, verdict in verdicts(judged(listed, v), v).items():
                 told = f"set {number}, {form}, {source}: {through[source]}, said {verdict}\n{rules}\n{listed}"
@@ -248,12 +248,25 @@ def test_the_kernel_agrees(lab: Lab, backend: str, *, doubts: bool) -> None:
     assert seen["blocked"]
 
 
+def _cuts(rules: str) -> bool:
+    """Whether the first packet may go untracked, and a later one be taken for the first: not the question."""
+    raw = rules.partition("*raw")[2].partition("COMMIT")[0]
+    passing = ("--tcp-flags", "statistic", "limit", "recent --update", "length")
+    return "--notrack" in raw and any(match in raw for match in passing)
+
+
+def _hides(rules: str, form: tuple[str, ...]) -> bool:
+    """Whether a form leaves out the interface of a rule that names a port, and so is taken as it stands."""
+    hidden = not {"-v", "-S"} & {*form}
+    return hidden and any("-i " in line and "port" in line for line in rules.splitlines())
+
+
 def _load(lab: Lab, tool: str, chance: Random, v: int, *, doubts: bool) -> str:
     """Load a rule set in the place of all others of all tables; one that the kernel refuses is drawn anew."""
     _clear(lab)
     for _ in range(50):
         rules = rule_set(chance, v, doubts=doubts)
-        if lab.run(f"{tool}-restore", given=rules, check=False).returncode == 0:
+        if not _cuts(rules) and lab.run(f"{tool}-restore", given=rules, check=False).returncode == 0:
             return rules
     raise AssertionError("the kernel takes nothing")
 

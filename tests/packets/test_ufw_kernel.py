@@ -1,6 +1,6 @@
 """UFW's engine against UFW itself: rules that the real ufw loads into the real kernel, and who gets through.
 
-Rule sets are drawn at random; the seed is printed. TUNNELWATCH_UFW_SETS says how many (20), and
+Rule sets are drawn at random; the seed is printed. TUNNELWATCH_UFW_SETS says how many (30), and
 TUNNELWATCH_UFW_SEED draws those of a run that failed again.
 """
 
@@ -20,7 +20,7 @@ from packets.dumps.ufw import read_ufw_status
 from packets.ufw import RATE_LIMITED, UfwQuestion, evaluate
 from tests.kernel import Lab, open_lab, skip_without_namespaces
 
-SETS = int(os.environ.get("TUNNELWATCH_UFW_SETS", "20"))
+SETS = int(os.environ.get("TUNNELWATCH_UFW_SETS", "30"))
 SEED = os.environ.get("TUNNELWATCH_UFW_SEED") or str(Random().randrange(10**6))  # noqa: S311 - chance, no secret
 
 NODE = ("10.240.0.4", "10.240.1.4", "fd00:10:240::4", "fd00:10:240:1::4")
@@ -273,7 +273,7 @@ def test_who_gets_through(ufw: Ufw) -> None:
                     if text is verbose and destinations is not None:
                         seen[family, verdict] += 1
     sys.stdout.write(f"{seen}\n")
-    if SETS >= 20:
+    if SETS >= 30:
         assert min(seen[family, verdict] for family in (4, 6) for verdict in ("allowed", "denied")) > 10
 
 
