@@ -78,7 +78,7 @@ def judge_ufw(probed: Probed, sources: Sources) -> tuple[Decision[UfwRule | None
         protocol="tcp",
         sources=sources.to(probed),
         ports=_PORT,
-        destinations=probed.addresses,
+        destinations=probed.addresses or None,
         interface=probed.report.interface,
     )
     decisions = evaluate_ufw(read_ufw_status(ufw.status), question)
@@ -94,7 +94,7 @@ def judge_filters(probed: Probed, sources: Sources) -> tuple[list[Filtered], lis
         "tcp",
         _PORT,
         sources=sources.to(probed),
-        destinations=probed.addresses,
+        destinations=probed.addresses or None,
         interface=probed.report.interface,
     )
     unknown = [Unknown(reason=reason) for reason in probed.report.unread]

@@ -60,7 +60,10 @@ class Sources(Struct, frozen=True):
     def to(self, node: Probed) -> IntervalSet:
         """The subnets that traffic to a node may come from, of its own address families."""
         mine = node.addresses
-        families = (IPV4 if mine & IPV4 else NOTHING) | (IPV6 if mine & IPV6 else NOTHING)
+        # A node whose addresses nobody knows may have one of either family.
+        families = (IPV4 if mine & IPV4 or not mine else NOTHING) | (
+            IPV6 if mine & IPV6 or not mine else NOTHING
+        )
         return union(place.addresses for place in self.places) & families
 
     def matter(self, addresses: IntervalSet, node: Probed) -> bool:
@@ -209,6 +212,10 @@ def tries_of(snapshot: Snapshot, probed: Sequence[Probed]) -> tuple[list[Try], l
             pool, node = by_address.get(number, (None, None))
             if pool is None or node is None or node.machine_id == one.node.machine_id:
                 continue
+            then = one.report.asked.get(reach.address)
+            if then is not None and resource_id.key(then) != resource_id.key(node.machine_id):
+                # Another machine had the address when it was tried.
+                continue
             if reach.answer == "error":
                 message = (
                     f'Node "{one.node.name}" could not try TCP {KUBELET} of {node.name} ({reach.address}): '
@@ -218,6 +225,14 @@ def tries_of(snapshot: Snapshot, probed: Sequence[Probed]) -> tuple[list[Try], l
                 untold.append(Unknown(reason=reason))
             else:
                 tries.append(Try(one, pool, node, reach))
+        answered = {reach.address for reach in one.report.reach}
+        if late := [address for address in one.report.asked if address not in answered]:
+            message = (
+                f'Node "{one.node.name}" had no time left to try TCP {KUBELET} of {few(late)}: its probe has '
+                "a deadline."
+            )
+            reason = Reason(code="timeout", message=message, resource=one.node.machine_id)
+            untold.append(Unknown(reason=reason))
     return tries, untold
 
 

@@ -30,6 +30,7 @@ single nodes are not supported and not lasting. If nothing changes, delete the t
 Documentation: https://learn.microsoft.com/troubleshoot/azure/azure-kubernetes/connectivity/tunnel-connectivity-issues
 """
 
+import hashlib
 import shlex
 from collections.abc import Iterator, Sequence
 
@@ -97,7 +98,7 @@ def _fault(snapshot: Snapshot, found: list[_Refusal], probed: Sequence[Probed], 
     if not there:
         detail += " No machine has one of these addresses now."
     return Fault(
-        subject=f"{key}/{first.tool}/{where.table}/{where.chain}/{where.text or 'policy'}",
+        subject=f"{key}/{first.tool}/{where.table}/{where.chain}/{_digest(where)}",
         title=f"{first.tool} {what} blocks TCP {KUBELET} on {count} of node pool {pool.name}",
         detail=detail,
         resource=key,
@@ -120,6 +121,11 @@ def _fault(snapshot: Snapshot, found: list[_Refusal], probed: Sequence[Probed], 
         },
         remediation=_remedies(found),
     )
+
+
+def _digest(where: Where) -> str:
+    """What tells a rule from others, names of chains and comments in their own case."""
+    return hashlib.sha256(f"{where.chain}\n{where.text or 'policy'}".encode()).hexdigest()[:16]
 
 
 def _remedies(found: list[_Refusal]) -> tuple[Remediation, ...]:

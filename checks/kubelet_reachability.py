@@ -8,8 +8,8 @@ Why: the tunnel ends on a few nodes, and from there the control plane reaches ev
 kubelet on TCP 10250. A node that others cannot reach is one whose pods have no `kubectl logs`,
 `exec` and `port-forward`, and whose webhooks time out: `dial tcp <node>:10250: i/o timeout`.
 
-Fails when: a connection was refused, timed out, or found no way; one finding for each node pool that
-did not answer and each cause. It says who could not reach whom, what the pattern points to (all to
+Fails when: a connection was refused, timed out, or found no way; one finding for each node pool
+whose nodes did not answer. It says who could not reach whom, what the pattern points to (all to
 one node: that node's firewall; from one node to all: that node; across two subnets only: a network
 security group), and which static finding explains it. Where everything that was read allows the
 connection and it fails all the same, it says so: then look where no configuration is read, at the
@@ -77,13 +77,14 @@ def check(snapshot: Snapshot) -> Iterator[Statement]:
         yield _nobody_tried(snapshot, probed)
         return
     explain = _Explain(snapshot, probed, sources)
-    by_cause: dict[tuple[str, str], tuple[_Cause, list[Try]]] = {}
+    # One finding for a pool: what explains it hangs on which nodes happened to be probed.
+    by_pool: dict[str, list[tuple[Try, _Cause]]] = {}
     for one in tries:
         if one.failed:
-            cause = explain.cause(one)
-            by_cause.setdefault((one.pool.name, cause.key), (cause, []))[1].append(one)
-    for cause, failed in by_cause.values():
-        yield _fault(snapshot, cause, failed, tries, unread=explain.unread(failed))
+            by_pool.setdefault(one.pool.name, []).append((one, explain.cause(one)))
+    for failed in by_pool.values():
+        unexplained = [one for one, cause in failed if cause.key == _UNEXPLAINED]
+        yield _fault(snapshot, failed, tries, unread=explain.unread(unexplained))
 
 
 class _Explain:
@@ -141,41 +142,37 @@ def _by_rule(block: Block) -> _Cause:
 
 
 def _fault(
-    snapshot: Snapshot, cause: _Cause, failed: list[Try], tries: Sequence[Try], *, unread: list[str]
+    snapshot: Snapshot, found: list[tuple[Try, _Cause]], tries: Sequence[Try], *, unread: list[str]
 ) -> Fault:
+    failed = [one for one, _ in found]
+    causes = {cause.key: cause for _, cause in found if cause.key != _UNEXPLAINED}
+    unexplained = [one for one, cause in found if cause.key == _UNEXPLAINED]
     pool = failed[0].pool
     targets = {one.node.machine_id: one.node for one in failed}
     sources = {one.source.node.machine_id: one.source for one in failed}
     names = few([node.name for node in targets.values()])
     how = " and ".join(dict.fromkeys(ENDED[one.reach.answer] for one in failed))
-    explained = cause.key != _UNEXPLAINED
     pattern = _pattern(failed, tries)
+    numbers = {cause.number for cause in causes.values()}
     detail = (
         f"Connections to TCP {KUBELET} of {names} {how} from "
         f"{few([one.node.name for one in sources.values()])} ({plural(len(failed), 'pair')}). {pattern} "
     )
-    if explained:
-        detail += f"What explains it is {cause.words}."
-    elif unread:
-        detail += "Nothing that could be read explains it, but not everything could be: " + " ".join(
-            unread[:3]
-        )
-    else:
-        detail += (
-            "Everything that was read allows it: admin rules, security groups, UFW, iptables and nftables of "
-            "the node. So look where no configuration tells: whether the kubelet runs and listens (on the "
-            f"node: `ss -ltn sport = :{KUBELET}`, `systemctl status kubelet`), network policies on host "
-            "endpoints, appliances between the subnets, the node's own health."
-        )
+    if causes:
+        detail += f"What explains {'some of ' * bool(unexplained)}it is "
+        detail += f"{'; '.join(cause.words for cause in causes.values())}. "
+    if unexplained:
+        detail += _contradiction(unread, rest=bool(causes))
+    told = not unexplained or unread
     return Fault(
-        subject=f"{pool_key(snapshot, pool)}/{cause.key}",
+        subject=f"{pool_key(snapshot, pool)}/unreachable",
         title=(
             f"TCP {KUBELET} of {plural(len(targets), 'node')} of node pool {pool.name} does not answer others"
-            + ("" if explained or unread else ", though all that was read allows it")
+            + ("" if told else ", though all that was read allows it")
         ),
-        detail=detail,
+        detail=detail.strip(),
         resource=pool_key(snapshot, pool),
-        cause=cause.number,
+        cause=numbers.pop() if len(numbers) == 1 else None,
         confidence="observed",
         evidence={
             "port": KUBELET,
@@ -184,31 +181,55 @@ def _fault(
             "pairCount": len(failed),
             "triedCount": len([one for one in tries if one.pool.name == pool.name]),
             "pattern": pattern,
-            "explainedBy": cause.evidence or None,
+            "explainedBy": [cause.evidence for cause in causes.values()],
+            "unexplainedCount": len(unexplained),
             "notRead": unread[:10],
             "nodes": [
                 *({"name": node.name, "machineId": node.machine_id} for node in targets.values()),
                 *(one.named() for machine, one in sources.items() if machine not in targets),
             ],
         },
-        remediation=(_remedy(cause, failed[0]),),
+        remediation=_remedies(list(causes.values()), failed[0], unexplained),
     )
 
 
-def _remedy(cause: _Cause, first: Try) -> Remediation:
+def _contradiction(unread: list[str], *, rest: bool) -> str:
+    """What to say of connections that nothing explains."""
+    what = "the rest" if rest else "it"
+    if unread:
+        said = " ".join(unread[:3])
+        return f"Nothing that could be read explains {what}, but not everything could be: {said}"
+    return (
+        f"Everything that was read allows {what}: admin rules, security groups, UFW, iptables and nftables "
+        "of the node. So look where no configuration tells: whether the kubelet runs and listens (on the "
+        f"node: `ss -ltn sport = :{KUBELET}`, `systemctl status kubelet`), network policies on host "
+        "endpoints, appliances between the subnets, the node's own health."
+    )
+
+
+def _remedies(causes: list[_Cause], first: Try, unexplained: list[Try]) -> tuple[Remediation, ...]:
     test = on_node(first.source.node, f"nc -v -w 2 {first.reach.address} {KUBELET}")
-    if cause.key != _UNEXPLAINED:
-        return Remediation(
-            summary=f"Mend what {cause.evidence['check']} found, then try again from a node that failed.",
-            commands=(test,),
-            docs=DOCS,
+    remedies = []
+    if causes:
+        checks = " and ".join(sorted({cause.evidence["check"] for cause in causes}))
+        remedies.append(
+            Remediation(
+                summary=f"Mend what {checks} found, then try again from a node that failed.",
+                commands=(test,),
+                docs=DOCS,
+            )
         )
-    kubelet = f"ss -ltn 'sport = :{KUBELET}'; systemctl --no-pager status kubelet | head -n 20"
-    return Remediation(
-        summary="Try it by hand, then look at the kubelet of the node that does not answer.",
-        commands=(test, on_node(first.node, kubelet)),
-        docs=DOCS,
-    )
+    if unexplained:
+        kubelet = f"ss -ltn 'sport = :{KUBELET}'; systemctl --no-pager status kubelet | head -n 20"
+        target = unexplained[0].node
+        remedies.append(
+            Remediation(
+                summary="Try it by hand, then look at the kubelet of the node that does not answer.",
+                commands=(test, *([on_node(target, kubelet)] if target.machine_id else [])),
+                docs=DOCS,
+            )
+        )
+    return tuple(remedies)
 
 
 def _pattern(failed: Sequence[Try], tries: Sequence[Try]) -> str:
@@ -239,7 +260,9 @@ def _pattern(failed: Sequence[Try], tries: Sequence[Try]) -> str:
 def _pair(one: Try) -> dict[str, str]:
     pair = {
         "from": one.source.node.name,
+        "fromMachine": one.source.node.machine_id,
         "to": one.node.name,
+        "toMachine": one.node.machine_id,
         "address": one.reach.address,
         "answer": one.reach.answer,
     }

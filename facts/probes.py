@@ -4,6 +4,7 @@ A probe is one run of the script in `pipeline/probe` on one node. What a node co
 not answer, is a `Missing` with its reason and never an empty report.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -64,6 +65,8 @@ class NodeReport(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     """One for each packet filter that holds any rule or chain of interest."""
     unread: tuple[Reason, ...] = ()
     """Packet filters that are there and could not be listed: what they do is not known."""
+    asked: Mapping[str, str] = {}
+    """The addresses that it was to try, with the id of the machine that had each then."""
     reach: tuple[Reach, ...] = ()
     """An answer for each address that was asked about, in that order; fewer if time ran out."""
 

@@ -6,6 +6,7 @@ probing the cluster's nodes, so that no two do.
 """
 
 import hashlib
+import secrets
 import zlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -52,7 +53,7 @@ async def load(store: Store, cluster: str) -> dict[str, Look]:
         parameters={"cluster": cluster},
     )
     try:
-        return {str(row["Machine"]): _look(row) async for row in rows}
+        return {str(row["Machine"]): _look(row) async for row in rows if row.get("Machine")}
     except ResourceNotFoundError:
         return {}
 
@@ -84,15 +85,19 @@ async def forget(store: Store, cluster: str, machines: Iterable[str]) -> None:
         await store.probes.delete_entity(cluster, _row(machine))
 
 
-async def take_lease(store: Store, cluster: str, scan_id: str, *, now: datetime, lasting: timedelta) -> bool:
-    """Become the one scan that probes a cluster's nodes; False while another one does.
+async def take_lease(
+    store: Store, cluster: str, scan_id: str, *, now: datetime, lasting: timedelta
+) -> str | None:
+    """Become the only one that probes a cluster's nodes; returns what ends that, None while another is it.
 
-    A scan that comes back, because its message was delivered again, has its lease still.
+    A scan whose message is delivered again while it is still at work does not get it either.
     """
+    token = secrets.token_hex(8)
     entity = {
         "PartitionKey": cluster,
         "RowKey": _LEASE,
         "Scan": scan_id,
+        "Token": token,
         "Until": now + lasting,
         "At": now,
     }
@@ -104,10 +109,25 @@ async def take_lease(store: Store, cluster: str, scan_id: str, *, now: datetime,
         try:
             await store.probes.create_entity(entity)
         except ResourceExistsError:
-            return False
-        return True
-    if held["Until"] > now and held["Scan"] != scan_id:
-        return False
+            return None
+        return token
+    if held["Until"] > now or not await _replace(store, entity, held):
+        return None
+    return token
+
+
+async def end_lease(store: Store, cluster: str, token: str, *, now: datetime) -> None:
+    """Let others probe the cluster's nodes again; a lease that has passed to another is left alone."""
+    try:
+        held = await store.probes.get_entity(cluster, _LEASE)
+    except ResourceNotFoundError:
+        return
+    if held.get("Token") == token:
+        await _replace(store, {**held, "Until": now}, held)
+
+
+async def _replace(store: Store, entity: Any, held: Any) -> bool:
+    """Write the lease over what was read, unless somebody else did first."""
     try:
         await store.probes.update_entity(
             entity,
@@ -118,12 +138,6 @@ async def take_lease(store: Store, cluster: str, scan_id: str, *, now: datetime,
     except (ResourceModifiedError, ResourceNotFoundError):
         return False
     return True
-
-
-async def end_lease(store: Store, cluster: str, scan_id: str, *, now: datetime) -> None:
-    """Let others probe the cluster's nodes again."""
-    entity = {"PartitionKey": cluster, "RowKey": _LEASE, "Scan": scan_id, "Until": now, "At": now}
-    await store.probes.upsert_entity(entity, mode=UpdateMode.REPLACE)
 
 
 def _row(machine_id: str) -> str:
@@ -145,8 +159,16 @@ def _columns(look: Look) -> dict[str, Any]:
 
 
 def _look(row: Any) -> Look:
-    content = b"".join(row[f"Piece{place}"] for place in range(int(row["Pieces"])))
-    return msgspec.json.decode(zlib.decompress(content), type=Look)
+    """The look that a row holds; one that cannot be read, of another version say, counts as none."""
+    machine = str(row["Machine"])
+    try:
+        content = b"".join(row[f"Piece{place}"] for place in range(int(row["Pieces"])))
+        return msgspec.json.decode(zlib.decompress(content), type=Look)
+    except (ValueError, LookupError, TypeError, zlib.error, msgspec.MsgspecError) as error:
+        message = f"What was kept of the last probe of {machine} cannot be read ({type(error).__name__})."
+        reason = Reason(code="malformed_answer", message=message, resource=machine)
+        missing = Missing(what="a node", resource_id=machine, reason=reason)
+        return Look(machine_id=machine, at=row["At"], scan_id=str(row.get("Scan") or ""), missing=missing)
 
 
 def _no_table(error: HttpResponseError) -> bool:

@@ -1,7 +1,7 @@
 """What is known of a cluster's nodes from probes: kept from the last round, or looked at now."""
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 
 from msgspec import Struct, structs
@@ -86,21 +86,29 @@ class NodeProbes(Struct, frozen=True):
         return {machine: look for machine, look in kept.items() if machine in nodes}
 
     async def _probe(self, chosen: tuple[Target, ...], nodes: dict[str, Target]) -> dict[str, Look]:
-        """Probe nodes, unless another scan is at it; returns what was seen."""
+        """Probe nodes, unless somebody is at it; returns what was seen."""
         seconds = min(_SECONDS, self.clients.settings.scan_timeout_seconds * _SHARE)
         lasting = timedelta(seconds=seconds + 30)
-        if not await evidence.take_lease(
+        lease = await evidence.take_lease(
             self.store, self._cluster, self.scan_id, now=utc_now(), lasting=lasting
-        ):
-            telemetry.log.info("another scan is probing the nodes; its results will do")
+        )
+        if lease is None:
+            telemetry.log.info("the nodes are being probed already; what that brings will do")
             return {}
-        trying = addresses(chosen, nodes, self.scan_id)
+        trying = addresses(chosen, nodes, self.scan_id, suspects=self._suspects())
         ends_at = asyncio.get_running_loop().time() + seconds
         try:
-            looks = await asyncio.gather(*(self._look(target, trying, ends_at) for target in chosen))
+            # All of them end before the lease does, whatever becomes of one.
+            looks = await asyncio.gather(
+                *(self._look(target, trying, ends_at) for target in chosen), return_exceptions=True
+            )
         finally:
-            await evidence.end_lease(self.store, self._cluster, self.scan_id, now=utc_now())
-        found = {key(look.machine_id): look for look in looks if look is not None}
+            await evidence.end_lease(self.store, self._cluster, lease, now=utc_now())
+        found: dict[str, Look] = {}
+        for look in looks:
+            if isinstance(look, BaseException):
+                raise look
+            found[key(look.machine_id)] = look
         telemetry.log.info(
             "probed %d nodes: %d reports",
             len(chosen),
@@ -108,22 +116,23 @@ class NodeProbes(Struct, frozen=True):
         )
         return found
 
-    async def _look(self, target: Target, trying: tuple[str, ...], ends_at: float) -> Look | None:
+    async def _look(self, target: Target, trying: Mapping[str, str], ends_at: float) -> Look:
         """Probe one node and keep what it says."""
         machine_id = target.node.machine_id
-        own = set(target.node.addresses)
-        others = tuple(address for address in trying if address not in own)
+        others = {address: machine for address, machine in trying.items() if key(machine) != key(machine_id)}
         at = utc_now()
         async with self.clients.run_commands:
             left = ends_at - asyncio.get_running_loop().time()
-            seen = await probe(self.clients, target, others, within=left) if left > 0 else _too_late(target)
-        if seen is None:
-            return None
+            seen = (
+                await probe(self.clients, target, tuple(others), within=left)
+                if left > 0
+                else _too_late(target)
+            )
         look = Look(
             machine_id=machine_id,
             at=at,
             scan_id=self.scan_id,
-            report=seen if isinstance(seen, NodeReport) else None,
+            report=structs.replace(seen, asked=others) if isinstance(seen, NodeReport) else None,
             missing=seen if isinstance(seen, Missing) else None,
         )
         await evidence.save(self.store, self._cluster, look)
@@ -144,7 +153,21 @@ class NodeProbes(Struct, frozen=True):
                 reports.append(look.report)
             if look.missing is not None:
                 unread.append(look.missing)
+        unread += self._untried(nodes, reports)
         return Probes(reports=tuple(reports), unread=tuple(unread))
+
+    def _untried(self, nodes: dict[str, Target], reports: Iterable[NodeReport]) -> list[Missing]:
+        """Nodes that an open finding says somebody could not reach, and that somebody did not try again."""
+        asked = {
+            key(report.machine_id): {key(machine) for machine in report.asked.values()} for report in reports
+        }
+        found = {}
+        for finding in self.open_findings:
+            for pair in _listed(finding.evidence.get("pairs")):
+                source, target = (key(str(pair.get(end) or "")) for end in ("fromMachine", "toMachine"))
+                if source in asked and target in nodes and target not in asked[source]:
+                    found[target] = _unseen(nodes[target])
+        return list(found.values())
 
     def _suspects(self) -> frozenset[str]:
         """The machines that open findings name among their nodes, as keys."""

@@ -44,21 +44,15 @@ CHANGED_TRIES = 2
 """Tries to read a report whose rules change while its pieces are fetched."""
 
 
-class _GoneError(Exception):
-    """The node does not exist any more."""
-
-
 async def probe(
     clients: Clients, target: Target, addresses: tuple[str, ...], *, within: float
-) -> NodeReport | Missing | None:
-    """Probe one node within some seconds; None for a node that is gone."""
+) -> NodeReport | Missing:
+    """Probe one node within some seconds; one that is gone by now is `Missing` too, with that reason."""
     machine_id = target.node.machine_id
     what = f'node "{target.node.name}"'
     try:
         async with asyncio.timeout(within):
             return await _probe(clients, target, addresses)
-    except _GoneError:
-        return None
     except TimeoutError:
         return _missing(
             what,
@@ -105,8 +99,6 @@ async def _piece(clients: Clients, target: Target, nonce: str, values: tuple[tup
         try:
             message = await _run(clients, target.node.machine_id, values)
         except HttpResponseError as error:
-            if error.status_code == 404:
-                raise _GoneError from error
             if not _is_busy(error) or not tries_left:
                 raise
             await asyncio.sleep(BUSY_SECONDS)
@@ -136,11 +128,6 @@ async def _run(clients: Clients, machine_id: str, values: tuple[tuple[str, str],
     return "\n".join(str(one.get("message") or "") for one in document.get("value") or ())
 
 
-def action(machine_id: str) -> str:
-    """The Azure action that a run command on a machine takes."""
-    return SCALE_SET_RUN_COMMAND if len(resource_id.parse(machine_id).names) > 1 else RUN_COMMAND
-
-
 def _told(what: str, machine_id: str, error: Exception) -> Missing:
     """Why a node could not be probed, in words."""
     code = (error.error.code if isinstance(error, HttpResponseError) and error.error else "") or ""
@@ -162,13 +149,14 @@ def _told(what: str, machine_id: str, error: Exception) -> Missing:
                 "commands on its nodes",
             )
     telemetry.log.warning("probing %s failed: %s", machine_id, error)
-    reason = reason_for(error, what=what, resource_id=machine_id, action=action(machine_id))
+    needed = SCALE_SET_RUN_COMMAND if "/virtualmachinescalesets/" in machine_id.lower() else RUN_COMMAND
+    reason = reason_for(error, what=what, resource_id=machine_id, action=needed)
     return Missing(what=what, resource_id=machine_id, reason=reason)
 
 
 def _is_busy(error: HttpResponseError) -> bool:
-    said = error.error.code if error.error else ""
-    return error.status_code == 409 and (said or "").lower() == "conflict"
+    said = (error.error.code if error.error else "") or "Conflict"
+    return error.status_code == 409 and said.lower() == "conflict"
 
 
 def _words(error: HttpResponseError) -> str:

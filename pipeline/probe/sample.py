@@ -69,20 +69,25 @@ def choose(
     return tuple(nodes[machine] for machine in in_order[:MOST_NODES])
 
 
-def addresses(chosen: Iterable[Target], nodes: dict[str, Target], scan_id: str) -> tuple[str, ...]:
-    """The addresses that every probed node tries: the others that are probed, then some of the rest.
+def addresses(
+    chosen: Iterable[Target], nodes: dict[str, Target], scan_id: str, *, suspects: Collection[str] = ()
+) -> dict[str, str]:
+    """The addresses that every probed node tries, with their machines' ids.
 
-    Of each node the first, by which the control plane knows it.
+    Of suspects, whoever is probed, since a pair that failed has to be tried again; then of the others that
+    are probed, then of some of the rest. Of each node the first, by which the control plane knows it.
     """
-    own = list(chosen)
+    suspected = [target for machine, target in nodes.items() if machine in suspects]
+    own = [*suspected, *chosen]
     others = sorted(
         (target for target in nodes.values() if target not in own),
         key=lambda target: rank(scan_id, target.node.machine_id),
     )
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for target in (*own, *others):
-        found.update(dict.fromkeys(_readable(target.node.addresses[:1])))
-    return tuple(found)[:MOST_ADDRESSES]
+        for address in _readable(target.node.addresses[:1]):
+            found.setdefault(address, target.node.machine_id)
+    return dict(list(found.items())[:MOST_ADDRESSES])
 
 
 def rank(scan_id: str, machine: str) -> bytes:

@@ -183,6 +183,19 @@ CASES: dict[str, tuple[Snapshot, list[Said]]] = {
         a_cluster(make.report("system", 0, dumps={"nft": "Error: something"})),
         [("unknown", "malformed_answer")],
     ),
+    "two rules that differ in case alone": (
+        a_cluster(
+            with_rules(
+                '-A INPUT -s 10.240.1.4/32 -m comment --comment "Team A" -j DROP',
+                '-A INPUT -s 10.240.0.5/32 -m comment --comment "Team A" -j DROP',
+                "-A Team -p tcp -j DROP",
+                "-A team -p tcp -j DROP",
+                "-A INPUT -s 10.240.0.5/32 -j Team",
+                "-A INPUT -s 10.240.1.4/32 -j team",
+            )
+        ),
+        [("critical", "system/iptables-nft/filter/INPUT")] * 2,
+    ),
     "an ipset decides": (a_cluster(with_rules(IPSET)), [("unknown", "unknown_set")]),
     "a mark decides": (a_cluster(with_rules(MARK)), [("unknown", "unknown_mark")]),
     "an ipset that comes too late": (a_cluster(with_rules("-A INPUT -j ACCEPT", IPSET)), []),

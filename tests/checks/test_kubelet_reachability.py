@@ -3,6 +3,7 @@
 import shlex
 
 import pytest
+from msgspec import structs
 
 from checks.kubelet_reachability import check
 from facts.finding import Fault, Statement, Unknown
@@ -90,30 +91,30 @@ CASES: dict[str, tuple[Snapshot, list[Said]]] = {
     "everybody answers": (a_cluster(), []),
     "one node does not, by its UFW": (
         nobody_reaches_u0(ufw=UFW_ON),
-        [("critical", "user/ufw-kubelet-port", 2)],
+        [("critical", "user/unreachable", 2)],
     ),
     "one node does not, by its iptables": (
         nobody_reaches_u0(dump=DROP),
-        [("critical", "user/iptables-kubelet-port", 3)],
+        [("critical", "user/unreachable", 3)],
     ),
     "across subnets, by a security group": (
         across(make.pool("user", GUARDED, f"{U0} {U1}")),
-        [("critical", "user/deny-kubelet", 1)],
+        [("critical", "user/unreachable", 1)],
     ),
     "one node does not, and everything allows it": (
         nobody_reaches_u0(),
-        [("critical", "user/unexplained", None)],
+        [("critical", "user/unreachable", None)],
     ),
     "refused is no answer either": (
         nobody_reaches_u0(answer="refused"),
-        [("critical", "user/unexplained", None)],
+        [("critical", "user/unreachable", None)],
     ),
-    "no way there": (nobody_reaches_u0(answer="unreachable"), [("critical", "user/unexplained", None)]),
+    "no way there": (nobody_reaches_u0(answer="unreachable"), [("critical", "user/unreachable", None)]),
     "a group that could not be read may explain it": (
         across(make.pool("user", UNREAD, f"{U0} {U1}")),
-        [("critical", "user/unexplained", None)],
+        [("critical", "user/unreachable", None)],
     ),
-    "two causes are two findings": (
+    "two pools are two findings": (
         make.snapshot(
             SYSTEM,
             make.pool("user", GUARDED, f"{U0} {U1}"),
@@ -125,7 +126,7 @@ CASES: dict[str, tuple[Snapshot, list[Said]]] = {
                 )
             ),
         ),
-        [("critical", "system/unexplained", None), ("critical", "user/deny-kubelet", 1)],
+        [("critical", "system/unreachable", None), ("critical", "user/unreachable", 1)],
     ),
     "a try that failed by itself": (
         a_cluster(make.report("system", 0, reach=answers(u0="error"))),
@@ -187,7 +188,7 @@ def test_the_contradiction_is_told() -> None:
     assert found.title.endswith("does not answer others, though all that was read allows it")
     assert "Everything that was read allows it" in found.detail
     assert found.confidence == "observed"
-    assert found.evidence["explainedBy"] is None
+    assert found.evidence["explainedBy"] == []
     assert not found.evidence["notRead"]
 
 
@@ -212,7 +213,48 @@ def test_pairs_and_those_to_be_probed_again() -> None:
         make.machine_id("system", 0),
         make.machine_id("system", 1),
     }
-    assert found.evidence["explainedBy"] == {"check": "ufw-kubelet-port", "rule": "default (incoming)"}
+    assert found.evidence["explainedBy"] == [{"check": "ufw-kubelet-port", "rule": "default (incoming)"}]
+    assert found.evidence["pairs"][0]["toMachine"] == make.machine_id("user", 0)
+
+
+def test_identity_does_not_hang_on_who_was_probed() -> None:
+    """The node that does not answer may itself be probed in one round and not in the next."""
+    probed = the_fault(nobody_reaches_u0(ufw=UFW_ON))
+    unprobed = the_fault(
+        make.snapshot(
+            SYSTEM,
+            USER,
+            probes=Probes(
+                reports=(
+                    make.report("system", 0, reach=answers(u0="timeout")),
+                    make.report("user", 1, reach=answers(u0="timeout")),
+                )
+            ),
+        )
+    )
+    assert probed.subject == unprobed.subject
+
+
+def test_addresses_that_passed_to_other_machines() -> None:
+    """What was tried was a node that is gone; and what was asked and not answered is told."""
+    first = make.report("system", 0, reach=f"{U0}:timeout {S1}:open")
+    gone = structs.replace(first, asked={U0: make.machine_id("user", 9), S1: make.machine_id("system", 1)})
+    assert gist(a_cluster(gone)) == []
+    late = structs.replace(first, asked={U0: make.machine_id("user", 0), U1: make.machine_id("user", 1)})
+    assert ("unknown", "timeout", None) in gist(a_cluster(late))
+
+
+def test_a_node_of_which_no_machine_is_known() -> None:
+    """No command can be written for it; the finding is there all the same."""
+    [place] = USER.placements
+    nameless = structs.replace(place.nodes[0], machine_id="")
+    user = structs.replace(USER, placements=(structs.replace(place, nodes=(nameless, place.nodes[1])),))
+    what = make.snapshot(
+        SYSTEM, user, probes=Probes(reports=(make.report("system", 0, reach=f"{U0}:refused {S1}:open"),))
+    )
+    found = [one for one in check(what) if isinstance(one, Fault)]
+    assert len(found) == 1
+    assert len(found[0].remediation[0].commands) == 1
 
 
 @pytest.mark.parametrize(

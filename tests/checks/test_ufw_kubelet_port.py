@@ -142,6 +142,13 @@ CASES: dict[str, tuple[Snapshot, list[Said]]] = {
         a_cluster(make.report("system", 9, ufw=active()), make.report("system", 0), make.report("user", 0)),
         [],
     ),
+    "a node whose addresses nobody knows": (
+        make.snapshot(
+            make.pool("odd", NODES, "none 10.240.0.9"),
+            probes=Probes(reports=(make.report("odd", 0, ufw=active()), make.report("odd", 1))),
+        ),
+        [("critical", "odd/blocked")],
+    ),
     "probes are off": (make.snapshot(SYSTEM, USER), [("unknown", "probes_disabled")]),
     "nothing but Windows": (make.snapshot(WINDOWS), [("not applicable", "no_linux_nodes")]),
     "no pool of one's own": (make.snapshot(), [("not applicable", "no_linux_nodes")]),

@@ -96,7 +96,7 @@ def test_from_a_healthy_node_to_a_finding_and_back(monitor: Monitor) -> None:
     assert (dropped["cause"], unreached["cause"]) == (3, 3)
     assert dropped["evidence"]["rule"] == "-A INPUT -p tcp -m tcp --dport 10250 -j DROP"
     assert dropped["confidence"] == unreached["confidence"] == "observed"
-    assert unreached["evidence"]["explainedBy"]["check"] == "iptables-kubelet-port"
+    assert unreached["evidence"]["explainedBy"][0]["check"] == "iptables-kubelet-port"
     [command] = dropped["remediation"][1]["commands"]
     assert "iptables-nft --delete INPUT 1" in command
 
@@ -120,7 +120,7 @@ def test_ufw_is_found_and_is_not_told_twice(monitor: Monitor) -> None:
     found = {finding["check"]: finding for finding in monitor.findings(cluster=CLUSTER)}
     assert sorted(found) == ["kubelet-reachability", "ufw-kubelet-port"]
     assert found["ufw-kubelet-port"]["cause"] == 2
-    assert found["kubelet-reachability"]["evidence"]["explainedBy"]["check"] == "ufw-kubelet-port"
+    assert found["kubelet-reachability"]["evidence"]["explainedBy"][0]["check"] == "ufw-kubelet-port"
     assert outcomes(monitor)["iptables-kubelet-port"] == "pass"
 
 
@@ -203,7 +203,7 @@ def test_a_new_fault_is_confirmed_at_once(monitor: Monitor) -> None:
     assert finding["confidence"] == "observed"
     assert "Probes confirm it" in finding["detail"]
     [unreached] = monitor.findings(cluster=DENIED, check="kubelet-reachability")
-    assert unreached["evidence"]["explainedBy"]["check"] == "nsg-kubelet-port"
+    assert unreached["evidence"]["explainedBy"][0]["check"] == "nsg-kubelet-port"
 
     monitor.azure.clear_requests()
     monitor.scan()

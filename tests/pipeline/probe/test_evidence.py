@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from azure.data.tables.aio import TableServiceClient
@@ -72,20 +73,38 @@ async def test_a_report_too_long_to_be_kept_is_told(store: Store) -> None:
 
 
 async def test_one_scan_probes_at_a_time(store: Store) -> None:
-    """Until it ends, or its time is over; a scan whose message came twice is the same scan."""
+    """Until it ends, or its time is over; a message that comes twice meanwhile waits like any other."""
 
-    async def take(scan: str, minutes: int) -> bool:
+    async def take(scan: str, minutes: int) -> str | None:
         return await evidence.take_lease(store, "aks-1", scan, now=NOW + minutes * MINUTE, lasting=3 * MINUTE)
 
-    assert await take("scan-1", 0)
+    first = await take("scan-1", 0)
+    assert first
     assert not await take("scan-2", 1)
-    assert await take("scan-1", 1)
-    assert not await take("scan-2", 3)
-    assert await take("scan-2", 5), "the first died"
-    assert not await take("scan-1", 6)
-    await evidence.end_lease(store, "aks-1", "scan-2", now=NOW + 6 * MINUTE)
+    assert not await take("scan-1", 1)
+    second = await take("scan-2", 5)
+    assert second, "the first died"
+    await evidence.end_lease(store, "aks-1", first, now=NOW + 5 * MINUTE)
+    assert not await take("scan-3", 6), "the second's lease is not the first's to end"
+    await evidence.end_lease(store, "aks-1", second, now=NOW + 6 * MINUTE)
     assert await take("scan-3", 7)
     assert await evidence.take_lease(store, "aks-2", "scan-9", now=NOW, lasting=MINUTE), "another cluster"
+
+
+async def test_a_row_that_cannot_be_read_blinds_nobody(store: Store) -> None:
+    """Of another version, or damaged: that node counts as not seen, and the others are."""
+    for number in range(1, 5):
+        await evidence.save(store, "aks-1", a_look(number))
+    rows = [row async for row in store.probes.list_entities()]
+    changes: list[dict[str, Any]] = [{"Piece0": b"x"}, {"Pieces": 7}, {"Machine": ""}, {}]
+    for row, change in zip(rows, changes, strict=True):
+        await store.probes.upsert_entity({**row, **change})
+    found = await evidence.load(store, "aks-1")
+    assert (
+        sorted(look.missing.reason.code for look in found.values() if look.missing)
+        == ["malformed_answer"] * 2
+    )
+    assert sum(look.report is not None for look in found.values()) == 1
 
 
 async def test_of_many_who_want_the_lease_one_has_it(store: Store) -> None:
@@ -97,7 +116,7 @@ async def test_of_many_who_want_the_lease_one_has_it(store: Store) -> None:
                 for number in range(8)
             )
         )
-        assert sum(got) == 1
+        assert sum(token is not None for token in got) == 1
 
 
 async def test_looks_of_long_ago_are_deleted(store: Store) -> None:

@@ -173,9 +173,18 @@ async def test_a_missing_permission_names_the_action(azure: RunningSimulator, cl
     assert (seen.reason.code, seen.reason.action) == ("permission_denied", run_command.SCALE_SET_RUN_COMMAND)
 
 
-async def test_a_node_that_is_gone_is_no_failure(clients: Clients) -> None:
-    """It was scaled in between the list and the probe."""
-    assert await probe(clients, target(instance(SYSTEM, 77), "10.1.1.99"), (), within=SECONDS) is None
+async def test_a_node_that_is_gone(clients: Clients) -> None:
+    """It was scaled in between the list and the probe: told, and the next list knows."""
+    seen = await probe(clients, target(instance(SYSTEM, 77), "10.1.1.99"), (), within=SECONDS)
+    assert isinstance(seen, Missing)
+    assert seen.reason.code == "not_found"
+
+
+async def test_an_id_that_is_none(clients: Clients) -> None:
+    """Told like everything else."""
+    seen = await probe(clients, target("no id at all", "10.1.1.9"), (), within=SECONDS)
+    assert isinstance(seen, Missing)
+    assert seen.reason.code == "malformed_answer"
 
 
 async def test_many_nodes_at_once(clients: Clients) -> None:

@@ -116,8 +116,8 @@ def test_addresses_are_those_of_the_probed_nodes_first() -> None:
     """Then some of the others, and no more than so many."""
     nodes = nodes_of(USER, SYSTEM)
     chosen = choose(nodes, "scan-1", per_pool=3)
-    tried = addresses(chosen, nodes, "scan-1")
-    assert tried[: len(chosen)] == tuple(target.node.addresses[0] for target in chosen)
+    tried = list(addresses(chosen, nodes, "scan-1"))
+    assert tried[: len(chosen)] == [target.node.addresses[0] for target in chosen]
     assert len(tried) == len(set(tried)) == MOST_ADDRESSES
 
 
@@ -126,3 +126,11 @@ def test_only_addresses_go_into_a_script() -> None:
     odd = make.pool("odd", NODES, "10.240.0.4,fd00:10::4 ;reboot FD00:10::5")
     nodes = nodes_of(odd)
     assert set(addresses((), nodes, "scan-1")) == {"10.240.0.4", "fd00:10::5"}
+
+
+def test_suspects_are_tried_whoever_is_probed() -> None:
+    """A pair that failed is tried again, also in a round in which the one at its end is not probed."""
+    nodes = nodes_of(USER, SYSTEM)
+    suspects = list(nodes)[-3:]
+    tried = addresses(choose(nodes, "scan-1", per_pool=1)[:1], nodes, "scan-1", suspects=suspects)
+    assert [key(machine) for machine in tried.values()][:3] == suspects
