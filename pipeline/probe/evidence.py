@@ -9,7 +9,7 @@ import hashlib
 import secrets
 import zlib
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -34,6 +34,7 @@ _PIECE = 60_000
 _PIECES = 12
 """Properties that a report may take: an entity may have 1 MiB."""
 _LEASE = "lease"
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Look(Struct, frozen=True, kw_only=True):
@@ -168,7 +169,13 @@ def _look(row: Any) -> Look:
         message = f"What was kept of the last probe of {machine} cannot be read ({type(error).__name__})."
         reason = Reason(code="malformed_answer", message=message, resource=machine)
         missing = Missing(what="a node", resource_id=machine, reason=reason)
-        return Look(machine_id=machine, at=row["At"], scan_id=str(row.get("Scan") or ""), missing=missing)
+        at = row.get("At")
+        return Look(
+            machine_id=machine,
+            at=at if isinstance(at, datetime) else _LONG_AGO,
+            scan_id=str(row.get("Scan") or ""),
+            missing=missing,
+        )
 
 
 def _no_table(error: HttpResponseError) -> bool:
