@@ -1,6 +1,6 @@
 """The iptables engine against the kernel: rules that iptables loads, and who gets through.
 
-Rule sets are drawn by a seed, which is printed. TUNNELWATCH_IPTABLES_SETS says how many (160), and
+Rule sets are drawn by a seed, which is printed. TUNNELWATCH_IPTABLES_SETS says how many (100), and
 TUNNELWATCH_IPTABLES_SEED draws others. Every form in which iptables prints the rules is judged: none may
 contradict the kernel, and iptables-save has to know wherever it can be known.
 """
@@ -20,7 +20,7 @@ from packets.iptables import answer, delete_commands, evaluate
 from packets.netfilter import Question
 from tests.kernel import Lab, open_lab, skip_without_namespaces
 
-SETS = int(os.environ.get("TUNNELWATCH_IPTABLES_SETS", "160"))
+SETS = int(os.environ.get("TUNNELWATCH_IPTABLES_SETS", "100"))
 SEED = os.environ.get("TUNNELWATCH_IPTABLES_SEED", "102")
 
 NODE = ("10.240.0.4", "fd00:10:240::4")

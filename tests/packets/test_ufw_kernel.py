@@ -1,6 +1,6 @@
 """UFW's engine against UFW itself: rules that the real ufw loads into the real kernel, and who gets through.
 
-Rule sets are drawn by a seed, which is printed. TUNNELWATCH_UFW_SETS says how many (30), and
+Rule sets are drawn by a seed, which is printed. TUNNELWATCH_UFW_SETS says how many (16), and
 TUNNELWATCH_UFW_SEED draws others.
 """
 
@@ -20,7 +20,7 @@ from packets.dumps.ufw import read_ufw_status
 from packets.ufw import RATE_LIMITED, UfwQuestion, evaluate
 from tests.kernel import Lab, open_lab, skip_without_namespaces
 
-SETS = int(os.environ.get("TUNNELWATCH_UFW_SETS", "30"))
+SETS = int(os.environ.get("TUNNELWATCH_UFW_SETS", "16"))
 SEED = os.environ.get("TUNNELWATCH_UFW_SEED", "11")
 
 NODE = ("10.240.0.4", "10.240.1.4", "fd00:10:240::4", "fd00:10:240:1::4")
