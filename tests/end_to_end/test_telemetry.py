@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from checks import all_checks
 from tests.end_to_end.monitor import Monitor, small_fleet
 from tests.processes import wait_until
 
@@ -89,6 +90,13 @@ def test_a_scan_is_one_trace(tmp_path: Path, collector: Collector) -> None:
         wait_until(lambda: collector.counts.get("tunnelwatch.azure.requests"), "the counters", 20)
         wait_until(
             lambda: sum(collector.counts["tunnelwatch.azure.requests"].values()) == calls, "all calls", 20
+        )
+        # Counted last of all, and exported with the next interval.
+        said = len(FLEET) * len(all_checks())
+        wait_until(
+            lambda: sum(collector.counts.get("tunnelwatch.check.outcomes", {}).values()) == said,
+            "all outcomes",
+            20,
         )
 
     (root,) = [span for span in collector.spans if span.name == "scan"]
