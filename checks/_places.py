@@ -108,7 +108,7 @@ def _apart(place: Place, places: list[Place]) -> Place:
 
 
 def _of_nodes(pool: NodePool, placement: Placement, subnet: Subnet) -> Place:
-    found = [(node.name, _readable(node.addresses)) for node in placement.nodes]
+    found = [(node.name, readable(node.addresses)) for node in placement.nodes]
     nodes = tuple((name, own) for name, own in found if own)
     # A machine that could not be read may have any address, also beside others that could; so may one whose
     # interface shows none.
@@ -120,7 +120,7 @@ def _of_nodes(pool: NodePool, placement: Placement, subnet: Subnet) -> Place:
     )
 
 
-def _readable(addresses: Iterable[str]) -> IntervalSet:
+def readable(addresses: Iterable[str]) -> IntervalSet:
     """Those of some addresses that are any."""
     found = []
     for address in addresses:
@@ -208,9 +208,9 @@ def _groups(snapshot: Snapshot) -> dict[str, IntervalSet]:
             if not isinstance(placement.subnet, Missing):
                 by_subnet.setdefault(resource_id.key(placement.subnet.id), []).append(placement)
         for node in _nodes(pool):
-            taken.append(_readable(node.addresses))
+            taken.append(readable(node.addresses))
             for group, addresses in node.members.items():
-                members.setdefault(group, []).append(_readable(addresses))
+                members.setdefault(group, []).append(readable(addresses))
                 taken.append(members[group][-1])
     occupied = union(taken)
     for placements in by_subnet.values():

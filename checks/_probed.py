@@ -6,14 +6,14 @@ from typing import Any
 from msgspec import Struct
 
 from checks._kubelet import KUBELET, kubelet_traffic
-from checks._places import Place, all_stopped
+from checks._places import Place, all_stopped, readable
 from checks._remedies import az
 from facts import resource_id
 from facts.filters import Missing
 from facts.finding import NotApplicable, Reason, Remediation, Statement, Unknown
 from facts.probes import NodeReport, Reach
 from facts.snapshot import Node, NodePool, Snapshot
-from packets.addresses import EVERY_PORT, IPV4, IPV6, NOTHING, IntervalSet, parse_prefix, union
+from packets.addresses import EVERY_PORT, IPV4, IPV6, NOTHING, IntervalSet, union
 from packets.boxes import Box
 
 POLICY_DOCS = "https://learn.microsoft.com/azure/aks/support-policies"
@@ -126,7 +126,7 @@ def pool_key(snapshot: Snapshot, pool: NodePool) -> str:
 
 def own_addresses(node: Node) -> IntervalSet:
     """The addresses of a node that can be read."""
-    return union(_readable(node.addresses))
+    return readable(node.addresses)
 
 
 def on_node(node: Node, script: str) -> str:
@@ -183,9 +183,9 @@ class Try(Struct, frozen=True):
         v6 = ":" in self.reach.address
         mine = next((own for own in self.source.node.addresses if (":" in own) == v6), "")
         return Box(
-            union(_readable((mine,))),
+            readable((mine,)),
             EVERY_PORT,
-            union(_readable((self.reach.address,))),
+            readable((self.reach.address,)),
             IntervalSet(((KUBELET, KUBELET),)),
         )
 
@@ -202,13 +202,13 @@ def tries_of(snapshot: Snapshot, probed: Sequence[Probed]) -> tuple[list[Try], l
         for pool in snapshot.pools
         if not pool.stopped and pool.os_type.lower() != "windows"
         for node in _nodes(pool)
-        for address in _readable(node.addresses)
-        for number, _ in address.intervals
+        for address in node.addresses
+        for number, _ in readable((address,)).intervals
     }
     tries, untold = [], []
     for one in probed:
         for reach in one.report.reach:
-            number = next((low for own in _readable((reach.address,)) for low, _ in own.intervals), -1)
+            number = next((low for low, _ in readable((reach.address,)).intervals), -1)
             pool, node = by_address.get(number, (None, None))
             if pool is None or node is None or node.machine_id == one.node.machine_id:
                 continue
@@ -243,7 +243,7 @@ def reached(probed: Sequence[Probed], node: Node) -> bool | None:
         reach.answer == "open"
         for one in probed
         for reach in one.report.reach
-        if reach.answer != "error" and union(_readable((reach.address,))) & mine
+        if reach.answer != "error" and readable((reach.address,)) & mine
     }
     return answers.pop() if len(answers) == 1 else None
 
@@ -263,11 +263,3 @@ def _subnet(pool: NodePool, node: Node) -> str:
             subnet = placement.subnet
             return resource_id.key(subnet.resource_id if isinstance(subnet, Missing) else subnet.id)
     return ""
-
-
-def _readable(addresses: Iterable[str]) -> Iterator[IntervalSet]:
-    for address in addresses:
-        try:
-            yield parse_prefix(address)
-        except ValueError:
-            continue

@@ -76,12 +76,14 @@ def check(snapshot: Snapshot) -> Iterator[Statement]:
     if not tries:
         yield _nobody_tried(snapshot, probed)
         return
+    broken = [one for one in tries if one.failed]
+    if not broken:
+        return
     explain = _Explain(snapshot, probed, sources)
     # One finding for a pool: what explains it hangs on which nodes happened to be probed.
     by_pool: dict[str, list[tuple[Try, _Cause]]] = {}
-    for one in tries:
-        if one.failed:
-            by_pool.setdefault(one.pool.name, []).append((one, explain.cause(one)))
+    for one in broken:
+        by_pool.setdefault(one.pool.name, []).append((one, explain.cause(one)))
     for failed in by_pool.values():
         unexplained = [one for one, cause in failed if cause.key == _UNEXPLAINED]
         yield _fault(snapshot, failed, tries, unread=explain.unread(unexplained))

@@ -71,7 +71,7 @@ def check(snapshot: Snapshot) -> Iterator[Statement]:
         summary=f"Allow TCP {KUBELET} between the node subnets",
         docs=DOCS,
     )
-    tried = _tried(snapshot)
+    tried = _tried(snapshot) if judged.blocks else []
     for block in judged.blocks:
         yield _fault(wish, block, judged.blocks, [one for one in tried if _meets(block, one)])
     yield from judged.unknown

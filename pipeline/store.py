@@ -251,7 +251,7 @@ class Store:
             try:
                 await self.fleet.submit_transaction(operations)
             except HttpResponseError as error:
-                if not made and _no_table(error):
+                if not made and no_table(error):
                     await self._service.create_table_if_not_exists(FLEET)
                 elif error.status_code in _CHANGED:
                     raise Conflict(str(error)) from error
@@ -329,7 +329,8 @@ def moment(text: str) -> datetime:
     return time
 
 
-def _no_table(error: HttpResponseError) -> bool:
+def no_table(error: HttpResponseError) -> bool:
+    """Whether an error says that the table itself is not there (yet)."""
     return "TableNotFound" in f"{getattr(error, 'error_code', '')} {error}"
 
 

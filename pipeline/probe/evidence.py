@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from azure.core import MatchConditions
 from azure.core.exceptions import (
-    HttpResponseError,
     ResourceExistsError,
     ResourceModifiedError,
     ResourceNotFoundError,
@@ -27,7 +26,7 @@ from facts.filters import Missing
 from facts.finding import Reason
 from facts.probes import NodeReport
 from facts.resource_id import key
-from pipeline.store import Store
+from pipeline.store import Store, no_table
 
 _PIECE = 60_000
 """Bytes in one property, which may have 64 KiB."""
@@ -105,7 +104,7 @@ async def take_lease(
     try:
         held = await store.probes.get_entity(cluster, _LEASE)
     except ResourceNotFoundError as error:
-        if _no_table(error):
+        if no_table(error):
             await store.make_probes()
         try:
             await store.probes.create_entity(entity)
@@ -176,7 +175,3 @@ def _look(row: Any) -> Look:
             scan_id=str(row.get("Scan") or ""),
             missing=missing,
         )
-
-
-def _no_table(error: HttpResponseError) -> bool:
-    return "TableNotFound" in f"{getattr(error, 'error_code', '')} {error}"
