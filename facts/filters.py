@@ -134,6 +134,9 @@ class Firewall(Struct, frozen=True, kw_only=True):
 
     id: str
     name: str
+    location: str = ""
+    public_addresses: int = 0
+    """How many it has; 0 where Azure does not show any."""
     policy: str = ""
     """Id of its policy; empty for a firewall with classic rules."""
     groups: Mapping[str, int] = {}

@@ -90,7 +90,13 @@ class NotApplicable(Struct, frozen=True, kw_only=True):
     reason: Reason
 
 
-Statement = Fault | Unknown | NotApplicable
+class Observed(Struct, frozen=True, kw_only=True):
+    """Numbers that are worth keeping whatever the outcome is."""
+
+    evidence: dict[str, Any]
+
+
+Statement = Fault | Unknown | NotApplicable | Observed
 """What a check yields. Yielding nothing means that it looked at everything and all is well."""
 
 
@@ -151,6 +157,8 @@ class CheckResult(Struct, frozen=True, kw_only=True, rename="camel"):
     reasons: tuple[Reason, ...] = ()
     """Never empty unless the outcome is `pass`; a `fail` may carry what could not be looked at besides."""
     findings: tuple[Finding, ...] = field(default=())
+    evidence: dict[str, Any] | None = None
+    """What was observed, whatever the outcome."""
 
     @property
     def complete(self) -> bool:

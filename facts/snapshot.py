@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from facts.filters import AdminRules, Firewall, Missing, NetworkSecurityGroup, RouteTable
 from facts.finding import ClusterRef, Reason
+from facts.outbound import LoadBalancer, NatGateway, OutboundProfile, Usage
 from facts.probes import Probes
 
 
@@ -35,6 +36,7 @@ class Subnet(Struct, frozen=True, kw_only=True):
     network: VirtualNetwork
     nsg: NetworkSecurityGroup | Missing | None
     routes: RouteTable | Missing | None = None
+    nat_gateway: NatGateway | Missing | None = None
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -80,6 +82,12 @@ class NodePool(Struct, frozen=True, kw_only=True):
     resource_ids: tuple[str, ...]
     """The scale sets or virtual machines that carry the nodes."""
     placements: tuple[Placement, ...]
+    max_count: int | None = None
+    """The nodes that the autoscaler may make of it; `None` where it does not scale by itself."""
+    max_surge: str = ""
+    """Nodes that an upgrade adds for its time, `10%` or `3`; empty where Azure does not say."""
+    public_addresses: bool = False
+    """Whether each node has a public address of its own."""
     pod_subnet: Subnet | Missing | None = None
     """The subnet that pods take their addresses from, where it is another than the nodes'."""
     missing: tuple[Missing, ...] = ()
@@ -102,6 +110,11 @@ class Cluster(Struct, frozen=True, kw_only=True):
     private: bool
     vnet_integration: bool
     outbound_type: str
+    outbound: OutboundProfile = OutboundProfile()
+    own_network: bool = False
+    """Whether the owner brought the nodes' network along; else AKS made it."""
+    provisions_nodes: bool = False
+    """Whether AKS makes machines as pods ask for them (node auto-provisioning), which belong to no pool."""
     network_plugin: str
     network_plugin_mode: str
     tags: dict[str, str]
@@ -155,6 +168,10 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     publishes them."""
     appliances: Mapping[str, Firewall | Missing] = {}
     """What stands at the addresses that routes to the control plane lead to, by address."""
+    load_balancers: tuple[LoadBalancer, ...] | Missing = ()
+    """Those in the node resource group that have outbound rules."""
+    usage: Mapping[str, Usage] = {}
+    """What Azure Monitor counted at load balancers, NAT gateways and firewalls, by the key of their id."""
     probes: Probes | Missing = PROBES_DISABLED
     """What probes saw on nodes; `Missing` where nodes are not probed at all."""
     taken_at: str

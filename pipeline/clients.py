@@ -24,10 +24,17 @@ if TYPE_CHECKING:
     from azure.mgmt.containerservice.aio import ContainerServiceClient
     from azure.mgmt.network.aio import NetworkManagementClient
     from azure.mgmt.resource.subscriptions.aio import SubscriptionClient
+    from azure.monitor.querymetrics.aio import MetricsClient
 
     from pipeline.pace import Pacer
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
+_METRICS = {
+    "management.usgovcloudapi.net": "metrics.monitor.azure.us",
+    "management.chinacloudapi.cn": "metrics.monitor.azure.cn",
+}
+"""Where Azure Monitor's batch interface is in clouds other than the public one, by ARM's host."""
+_PUBLIC_METRICS = "metrics.monitor.azure.com"
 _CONNECTIONS = 64
 """To Azure at once, over all clients: more only meets the throttle sooner."""
 _RUN_COMMANDS = 40
@@ -59,9 +66,11 @@ class Clients:
         self.session: Any = None
         self.pacer: Pacer | None = None
         self.by_subscription: dict[str, SubscriptionClients] = {}
+        self.by_region: dict[str, MetricsClient] = {}
         self.tables: TableServiceClient | None = None
         self.inventories: dict[str, Any] = {}
         self.service_tags: dict[str, Any] = {}
+        self.histories: dict[str, Any] = {}
         self.run_commands = asyncio.Semaphore(_RUN_COMMANDS)
 
     def credential(self) -> AsyncTokenCredential:
@@ -93,6 +102,24 @@ class Clients:
         from azure.mgmt.resource.subscriptions.aio import SubscriptionClient
 
         return SubscriptionClient(self.credential(), **self._arm_options())
+
+    def metrics(self, region: str) -> MetricsClient:
+        """The client of Azure Monitor's batch interface in a region."""
+        from azure.monitor.querymetrics.aio import MetricsClient
+
+        if region not in self.by_region:
+            options = self._arm_options()
+            arm = urlsplit(options.pop("base_url"))
+            host = _METRICS.get(arm.hostname or "", _PUBLIC_METRICS)
+            # A stand-in on this machine has all regions at one address.
+            stand_in = f"{self.settings.arm_endpoint}/metrics/{region}"
+            options["credential_scopes"] = [f"https://{host}/.default"]
+            self.by_region[region] = MetricsClient(
+                stand_in if arm.hostname in _LOOPBACK else f"https://{region}.{host}",
+                self.credential(),
+                **options,
+            )
+        return self.by_region[region]
 
     def table_service(self) -> TableServiceClient:
         """The client of the storage account's tables; raises `SettingsError` if none is configured."""
@@ -160,6 +187,8 @@ class Clients:
         for clients in self.by_subscription.values():
             for client in (clients.containers, clients.compute, clients.network):
                 await client.close()
+        for metrics in self.by_region.values():
+            await metrics.close()
         for closable in (self.session, self.tables, self.identity):
             if closable is not None:
                 await closable.close()

@@ -9,7 +9,8 @@ So requests are spaced as the bucket refills, more carefully as the header
 all of its subscription. A POST that only reads may be counted among the writes, of which
 there are 200, refilled at 10 a second: it is spaced as they are. Run commands on nodes have a limit
 of their own besides, 500 a minute in a subscription and region
-(https://learn.microsoft.com/azure/virtual-machines/compute-throttling-limits).
+(https://learn.microsoft.com/azure/virtual-machines/compute-throttling-limits). Azure Monitor's batch
+interface is another service, outside ARM's buckets; nobody documents its limit, so it is asked as moderately.
 """
 
 import asyncio
@@ -27,17 +28,19 @@ from pipeline import telemetry
 _SUBSCRIPTION = re.compile(r"/subscriptions/([^/?]+)", re.IGNORECASE)
 _REMAINING = "x-ms-ratelimit-remaining-subscription-{}"
 
-Bucket = Literal["reads", "writes", "run-commands"]
+Bucket = Literal["reads", "writes", "run-commands", "metrics"]
 
-BURST = {"reads": 200, "writes": 150, "run-commands": 100}
+BURST = {"reads": 200, "writes": 150, "run-commands": 100, "metrics": 50}
 """Requests that may go out at once: the bucket's 250 or 200, less what others may have taken."""
-REFILL = {"reads": 25.0, "writes": 10.0, "run-commands": 8.0}
+REFILL = {"reads": 25.0, "writes": 10.0, "run-commands": 8.0, "metrics": 10.0}
 """Requests that come back each second."""
 LOW = 50
 """With fewer left than this, every request waits for its refill."""
 
 READING_POSTS = ("/listnetworkmanagereffectivesecurityadminrules",)
 """The ends of paths, in lower case, to which a POST changes nothing."""
+METRICS = "/metrics:getbatch"
+"""The end of paths, in lower case, to which a POST asks Azure Monitor for metrics."""
 RUN_COMMAND = "/runcommand"
 """The end of paths, in lower case, to which a POST runs a script on a node."""
 
@@ -85,7 +88,8 @@ class Pacer:
         """Whether Azure has said to wait, and the time is not over."""
         now = asyncio.get_running_loop().time()
         return any(
-            self.budget(url, bucket).not_before > now for bucket in ("reads", "writes", "run-commands")
+            self.budget(url, bucket).not_before > now
+            for bucket in ("reads", "writes", "run-commands", "metrics")
         )
 
     def budget(self, url: str, bucket: Bucket = "reads") -> _Budget:
@@ -148,6 +152,8 @@ class ArmPolicy(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         path = urlsplit(http.url).path.lower()
         if http.method == "POST" and path.endswith(READING_POSTS):
             return "writes"
+        if http.method == "POST" and path.endswith(METRICS):
+            return "metrics"
         if http.method == "POST" and path.endswith(RUN_COMMAND) and self._probing:
             return "run-commands"
         if path.endswith("/register"):

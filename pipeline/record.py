@@ -216,6 +216,7 @@ def _state(
                 outcome=result.outcome,
                 reasons=result.reasons,
                 findings=tuple(finding.id for finding in result.findings),
+                evidence=result.evidence,
             )
             for result in results
         ),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import azure.functions as func
 import msgspec
 from azure.core.exceptions import AzureError
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from facts import resource_id
 from facts.finding import Finding, Outcome, Severity
@@ -113,8 +113,15 @@ async def clusters(request: func.HttpRequest) -> Answer:
     token = resume(asked.cursor, asked)
     store = _store()
     page = await store.query(store.fleet, filters, parameters, limit=asked.limit, token=token)
-    values = [stored(entity, ClusterState).value for entity in page.entities]
+    values = [_in_short(stored(entity, ClusterState).value) for entity in page.entities]
     return Answer(body={"items": values, "next": cursor(page.token, asked)})
+
+
+def _in_short(state: ClusterState) -> ClusterState:
+    """A cluster as a list shows it: without what the checks observed."""
+    return structs.replace(
+        state, checks=tuple(structs.replace(check, evidence=None) for check in state.checks)
+    )
 
 
 async def cluster(request: func.HttpRequest) -> Answer:
@@ -158,7 +165,7 @@ async def start_scan(
         )
     else:
         named = {await _named(store, name, place): None for place, name in enumerate(asked.clusters)}
-        summary = msgspec.structs.replace(summary, total=len(named))
+        summary = structs.replace(summary, total=len(named))
         await scans.save_summary(store, summary)
         messages.set(
             scans.cluster_messages(list(named), scan_id=scan_id, reason="request", probes=asked.probes)

@@ -10,6 +10,7 @@ from facts.finding import (
     Fault,
     Finding,
     NotApplicable,
+    Observed,
     Outcome,
     Reason,
     Status,
@@ -74,6 +75,7 @@ def _judge(check: Check, snapshot: Snapshot, scan_id: str) -> CheckResult:
         )
     faults = [one for one in statements if isinstance(one, Fault)]
     unknown = [one.reason for one in statements if isinstance(one, Unknown)]
+    observed = [one.evidence for one in statements if isinstance(one, Observed)]
     inapplicable = [one.reason for one in statements if isinstance(one, NotApplicable)]
     if faults:
         outcome, reasons = Outcome.FAIL, unknown
@@ -92,6 +94,7 @@ def _judge(check: Check, snapshot: Snapshot, scan_id: str) -> CheckResult:
         outcome=outcome,
         reasons=tuple(dict.fromkeys(reasons)),
         findings=tuple(findings.values()),
+        evidence={name: value for one in observed for name, value in one.items()} or None,
     )
 
 

@@ -70,6 +70,8 @@ class CheckState(Struct, frozen=True, kw_only=True, rename="camel"):
     reasons: tuple[Reason, ...] = ()
     findings: tuple[str, ...] = ()
     """The ids of what it found."""
+    evidence: dict[str, Any] | None = None
+    """What it observed, whatever the outcome."""
 
 
 class LastScan(Struct, frozen=True, kw_only=True, rename="camel"):

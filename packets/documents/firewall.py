@@ -68,6 +68,9 @@ class FirewallModel(Struct, frozen=True, kw_only=True):
     """Whether it stands in a virtual hub."""
     policy_id: str
     """The policy that it obeys; empty for one with classic rules."""
+    location: str = ""
+    public_addresses: int = 0
+    """How many it has; 0 where Azure does not show any."""
     rules: tuple[FirewallRule, ...] = ()
     """Classic rules."""
 
@@ -109,8 +112,18 @@ def read_firewall(document: Document) -> FirewallModel:
         hub=bool(reference(body, "virtualHub"))
         or (isinstance(sku, Mapping) and text(sku, "name").lower() == "azfw_hub"),
         policy_id=reference(body, "firewallPolicy"),
+        location=text(document, "location"),
+        public_addresses=sum(bool(reference(one, "publicIPAddress")) for one in configurations)
+        + _hub_addresses(hub_addresses),
         rules=read_classic_rules(document),
     )
+
+
+def _hub_addresses(hub: object) -> int:
+    """The public addresses of a firewall in a virtual hub."""
+    held = hub.get("publicIPs") if isinstance(hub, Mapping) else None
+    count = held.get("count") if isinstance(held, Mapping) else None
+    return count if isinstance(count, int) else 0
 
 
 def read_policy(document: Document) -> PolicyModel:

@@ -12,6 +12,7 @@ from pipeline.collect.documents import ManagedCluster
 from pipeline.collect.inventory import Inventory
 from pipeline.collect.kinds import CLUSTERS
 from pipeline.collect.pools import read_pool, read_provisioned
+from pipeline.collect.ways_out import read_load_balancers, read_usages
 
 TUNNEL_TAG = "tunnelwatch:tunnel"
 """The tag of a cluster that says what carries its tunnel: `konnectivity`, `tunnel-front` or `aks-link`."""
@@ -35,11 +36,13 @@ async def collect(inventory: Inventory, cluster_id: str) -> Snapshot | Missing |
 
 async def _whole(inventory: Inventory, managed: ManagedCluster, cluster: Cluster, taken_at: str) -> Snapshot:
     pools = [await read_pool(inventory, managed, pool) for pool in managed.pools]
-    if managed.provisions_nodes and (provisioned := await read_provisioned(inventory, managed)):
+    if cluster.provisions_nodes and (provisioned := await read_provisioned(inventory, managed)):
         pools.append(provisioned)
     api_server = await read_api_server(inventory, managed)
     appliances = await read_appliances(inventory, managed, pools, api_server)
     subnets = [*subnets_of(pools)]
+    load_balancers = await read_load_balancers(inventory, cluster)
+    usage = await read_usages(inventory, load_balancers, subnets, appliances.values())
     if isinstance(api_server.subnet, Subnet):
         subnets.append(api_server.subnet)
     return Snapshot(
@@ -50,6 +53,8 @@ async def _whole(inventory: Inventory, managed: ManagedCluster, cluster: Cluster
             inventory, managed, subnets, _groups(pools, subnets), appliances.values()
         ),
         appliances=appliances,
+        load_balancers=load_balancers,
+        usage=usage,
         taken_at=taken_at,
     )
 

@@ -180,6 +180,8 @@ async def _firewall(inventory: Inventory, model: FirewallModel) -> Firewall | Mi
     return Firewall(
         id=model.id,
         name=model.name,
+        location=model.location,
+        public_addresses=model.public_addresses,
         policy=model.policy_id,
         groups={group.name: group.priority for group in own},
         rules=rules,

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from facts import resource_id
 from facts.finding import ClusterRef
+from facts.outbound import OutboundProfile
 from facts.snapshot import Cluster
 from packets.documents import both, properties
 
@@ -32,6 +33,11 @@ class AgentPool(Struct, frozen=True, kw_only=True):
     """Empty where pods have addresses of the nodes' subnet, or none of the network."""
     groups: tuple[str, ...]
     """Keys of the application security groups that its nodes join."""
+    max_count: int | None = None
+    """The nodes that the autoscaler may make of it; `None` where it does not scale by itself."""
+    max_surge: str = ""
+    public_addresses: bool = False
+    """Whether each node has a public address of its own."""
 
 
 class ManagedCluster(Struct, frozen=True, kw_only=True):
@@ -43,8 +49,6 @@ class ManagedCluster(Struct, frozen=True, kw_only=True):
     """Names of the API server, the one that nodes use first."""
     api_subnet_id: str
     """The subnet of an API server with VNet integration."""
-    provisions_nodes: bool
-    """Whether AKS makes machines as pods ask for them (node auto-provisioning), which belong to no pool."""
 
 
 class InterfaceModel(Struct, frozen=True, kw_only=True):
@@ -98,6 +102,7 @@ class SubnetModel(Struct, frozen=True, kw_only=True):
     prefixes: tuple[str, ...]
     nsg_id: str
     route_table_id: str
+    nat_gateway_id: str = ""
 
 
 class NetworkModel(Struct, frozen=True, kw_only=True):
@@ -135,6 +140,9 @@ def read_cluster(document: Document) -> ManagedCluster:
             private=bool(api_server.get("enablePrivateCluster")),
             vnet_integration=bool(api_server.get("enableVnetIntegration")),
             outbound_type=_text(network, "outboundType"),
+            outbound=_outbound(network),
+            own_network=any(_text(pool, "vnetSubnetID") for pool in _each(body, "agentPoolProfiles")),
+            provisions_nodes=_text(_map(body, "nodeProvisioningProfile"), "mode").lower() == "auto",
             network_plugin=_text(network, "networkPlugin"),
             network_plugin_mode=_text(network, "networkPluginMode"),
             tags={str(name): str(value) for name, value in _map(document, "tags").items()},
@@ -142,8 +150,31 @@ def read_cluster(document: Document) -> ManagedCluster:
         pools=tuple(_pool(pool) for pool in _each(body, "agentPoolProfiles")),
         fqdns=tuple(name for field in ("privateFQDN", "fqdn") if (name := _text(body, field))),
         api_subnet_id=_text(api_server, "subnetId"),
-        provisions_nodes=_text(_map(body, "nodeProvisioningProfile"), "mode").lower() == "auto",
     )
+
+
+def _outbound(network: Document) -> OutboundProfile:
+    """What the cluster asks for on the way out, as `az aks update` sets it."""
+    balancer, gateway = _map(network, "loadBalancerProfile"), _map(network, "natGatewayProfile")
+    managed = _map(balancer, "managedOutboundIPs")
+    return OutboundProfile(
+        allocated_ports=(_number(balancer, "allocatedOutboundPorts") or 0) if balancer else None,
+        idle_timeout_minutes=_number(balancer, "idleTimeoutInMinutes"),
+        managed_addresses=_number(managed, "count"),
+        managed_addresses_v6=_number(managed, "countIPv6"),
+        address_ids=_ids(_map(balancer, "outboundIPs"), "publicIPs"),
+        prefix_ids=_ids(_map(balancer, "outboundIPPrefixes"), "publicIPPrefixes"),
+        gateway_addresses=_number(_map(gateway, "managedOutboundIPProfile"), "count"),
+    )
+
+
+def _ids(document: Document, field: str) -> tuple[str, ...]:
+    return tuple(_text(one, "id") for one in _each(document, field) if _text(one, "id"))
+
+
+def _number(document: Document, field: str) -> int | None:
+    value = document.get(field)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _pool(document: Document) -> AgentPool:
@@ -161,6 +192,9 @@ def _pool(document: Document) -> AgentPool:
             resource_id.key(str(group))
             for group in _map(document, "networkProfile").get("applicationSecurityGroups") or ()
         ),
+        max_count=_number(document, "maxCount") if document.get("enableAutoScaling") is True else None,
+        max_surge=_text(_map(document, "upgradeSettings"), "maxSurge"),
+        public_addresses=document.get("enableNodePublicIP") is True,
     )
 
 
@@ -255,6 +289,7 @@ def read_network(document: Document) -> NetworkModel:
                 prefixes=both(properties(subnet), "addressPrefix", "addressPrefixes"),
                 nsg_id=_text(_map(properties(subnet), "networkSecurityGroup"), "id"),
                 route_table_id=_text(_map(properties(subnet), "routeTable"), "id"),
+                nat_gateway_id=_text(_map(properties(subnet), "natGateway"), "id"),
             )
             for subnet in _each(body, "subnets")
         ),

@@ -63,7 +63,7 @@ class Inventory:
     async def listed[T](self, kind: Kind[T], subscription_id: str) -> Mapping[str, T] | Missing:
         """Every resource of a kind in a subscription that the identity may see, by the key of its id."""
         key = (kind.words, subscription_id.lower())
-        return await self._once(key, lambda: self._list(kind, subscription_id, ""))
+        return await self.once(key, lambda: self._list(kind, subscription_id, ""))
 
     def unreadable[T](self, kind: Kind[T], subscription_id: str) -> list[str]:
         """The ids of what a list showed and nobody could make sense of."""
@@ -80,7 +80,7 @@ class Inventory:
             return known[resource_id.key(wanted)]
         if isinstance(known, Missing) and known.reason.code in TRANSIENT:
             return known
-        return await self._once((kind.words, resource_id.key(wanted)), lambda: self._get(kind, parts))
+        return await self.once((kind.words, resource_id.key(wanted)), lambda: self._get(kind, parts))
 
     async def in_group[T](self, kind: Kind[T], subscription_id: str, group: str) -> tuple[T, ...] | Missing:
         """Every resource of a kind in a resource group, from the subscription's list where that shows any."""
@@ -98,7 +98,7 @@ class Inventory:
         elif known.reason.code in TRANSIENT:
             return known
         key = (kind.words, subscription_id.lower(), group.lower())
-        own = await self._once(key, lambda: self._list(kind, subscription_id, group))
+        own = await self.once(key, lambda: self._list(kind, subscription_id, group))
         return own if isinstance(own, Missing) else tuple(own.values())
 
     async def interfaces_of(self, scale_set: ScaleSet) -> tuple[Interface, ...] | Missing:
@@ -191,7 +191,7 @@ class Inventory:
     ) -> R | Missing:
         """Something that is no list of a kind, once for all who ask."""
         key = (action, resource_id.key(wanted))
-        return await self._once(key, lambda: self._told(words, wanted, action, read))
+        return await self.once(key, lambda: self._told(words, wanted, action, read))
 
     async def _told[R](
         self, words: str, wanted: str, action: str, read: Callable[[], Coroutine[Any, Any, R]]
@@ -203,7 +203,7 @@ class Inventory:
         except Exception as error:  # noqa: BLE001 - whatever went wrong has to be told, not to end the scan
             return self._missing(words, wanted, action, error)
 
-    async def _once[R](self, key: tuple[str, ...], read: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    async def once[R](self, key: tuple[str, ...], read: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """One read for all who ask while it is going on and after; a passing failure is not kept."""
         task = self._reads.get(key)
         if task is None:
@@ -214,8 +214,7 @@ class Inventory:
         return result
 
     def _forget_failure(self, key: tuple[str, ...], done: asyncio.Future[Any]) -> None:
-        failed = done.cancelled() or done.exception() is not None
-        if failed or (isinstance(done.result(), Missing) and done.result().reason.code in TRANSIENT):
+        if done.cancelled() or done.exception() is not None or _may_pass(done.result()):
             self._reads.pop(key, None)
 
     async def _list[T](self, kind: Kind[T], subscription_id: str, group: str) -> Mapping[str, T] | Missing:
@@ -258,6 +257,12 @@ class Inventory:
             message = f"Could not read {what}: Azure is throttling requests of this subscription."
             reason = structs.replace(reason, code="throttled", message=message)
         return Missing(what=what, resource_id=wanted, reason=reason)
+
+
+def _may_pass(read: object) -> bool:
+    """Whether what was read, or one of several things, is missing for a reason that may be gone soon."""
+    several = read.values() if isinstance(read, Mapping) else (read,)
+    return any(isinstance(one, Missing) and one.reason.code in TRANSIENT for one in several)
 
 
 def of_scan(clients: Clients, scan_id: str) -> Inventory:

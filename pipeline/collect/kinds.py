@@ -31,6 +31,15 @@ from pipeline.collect.documents import (
     read_scale_set,
     read_virtual_machine,
 )
+from pipeline.collect.outbound_documents import (
+    Addresses,
+    BalancerModel,
+    GatewayModel,
+    read_address,
+    read_balancer,
+    read_gateway,
+    read_prefix,
+)
 
 
 class Kind[T](Struct, frozen=True):
@@ -132,4 +141,36 @@ IP_GROUPS: Kind[IpGroup] = Kind(
     lambda azure: azure.network.ip_groups.list(),
     lambda azure, group: azure.network.ip_groups.list_by_resource_group(group),
     lambda azure, one: azure.network.ip_groups.get(one.resource_group, one.name),
+)
+LOAD_BALANCERS: Kind[BalancerModel] = Kind(
+    "load balancer",
+    "Microsoft.Network/loadBalancers/read",
+    read_balancer,
+    lambda azure: azure.network.load_balancers.list_all(),
+    lambda azure, group: azure.network.load_balancers.list(group),
+    lambda azure, one: azure.network.load_balancers.get(one.resource_group, one.name),
+)
+NAT_GATEWAYS: Kind[GatewayModel] = Kind(
+    "NAT gateway",
+    "Microsoft.Network/natGateways/read",
+    read_gateway,
+    lambda azure: azure.network.nat_gateways.list_all(),
+    lambda azure, group: azure.network.nat_gateways.list(group),
+    lambda azure, one: azure.network.nat_gateways.get(one.resource_group, one.name),
+)
+PUBLIC_ADDRESSES: Kind[Addresses] = Kind(
+    "public IP address",
+    "Microsoft.Network/publicIPAddresses/read",
+    read_address,
+    lambda azure: azure.network.public_ip_addresses.list_all(),
+    lambda azure, group: azure.network.public_ip_addresses.list(group),
+    lambda azure, one: azure.network.public_ip_addresses.get(one.resource_group, one.name),
+)
+PUBLIC_PREFIXES: Kind[Addresses] = Kind(
+    "public IP prefix",
+    "Microsoft.Network/publicIPPrefixes/read",
+    read_prefix,
+    lambda azure: azure.network.public_ip_prefixes.list_all(),
+    lambda azure, group: azure.network.public_ip_prefixes.list(group),
+    lambda azure, one: azure.network.public_ip_prefixes.get(one.resource_group, one.name),
 )

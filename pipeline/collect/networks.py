@@ -8,6 +8,7 @@ from packets.addresses import parse_prefixes
 from pipeline.collect.documents import NetworkModel, SubnetModel
 from pipeline.collect.inventory import Inventory
 from pipeline.collect.kinds import NETWORKS, ROUTE_TABLES, SECURITY_GROUPS
+from pipeline.collect.ways_out import read_nat_gateway
 
 
 async def read_subnet(inventory: Inventory, subnet_id: str) -> Subnet | Missing:
@@ -58,4 +59,5 @@ async def _subnet(inventory: Inventory, network: NetworkModel, subnet: SubnetMod
         ),
         nsg=await read_group(inventory, subnet.nsg_id),
         routes=await inventory.find(ROUTE_TABLES, routes) if routes else None,
+        nat_gateway=await read_nat_gateway(inventory, subnet.nat_gateway_id),
     )

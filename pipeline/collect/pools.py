@@ -90,6 +90,9 @@ async def _assembled(inventory: Inventory, pool: AgentPool, machines: _Machines)
         power_state=pool.power_state,
         resource_ids=tuple(machines.resource_ids),
         placements=tuple(placements),
+        max_count=pool.max_count,
+        max_surge=pool.max_surge,
+        public_addresses=pool.public_addresses,
         pod_subnet=await read_subnet(inventory, pool.pod_subnet_id) if pool.pod_subnet_id else None,
         missing=tuple(machines.missing),
     )
