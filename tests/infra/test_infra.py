@@ -22,7 +22,7 @@ from pycep import BicepParser
 from local.nodes.client import unavailable
 from pipeline import settings
 from pipeline.clients import Clients
-from pipeline.collect import inventory, kinds
+from pipeline.collect import inventory, kinds, metrics
 from pipeline.pace import READING_POSTS
 from pipeline.probe import run_command
 from tests.end_to_end.monitor import Monitor, monitoring
@@ -430,6 +430,7 @@ def test_the_role_is_what_the_code_names() -> None:
         inventory.RULE_COLLECTION_GROUPS,
         inventory.ADMIN_RULES,
         inventory.SERVICE_TAGS,
+        metrics.ACTION,
         "Microsoft.Resources/subscriptions/read",
     }
     probing = {run_command.SCALE_SET_RUN_COMMAND, run_command.RUN_COMMAND}

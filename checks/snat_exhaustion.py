@@ -1,0 +1,502 @@
+"""Nodes run out of SNAT ports: connections to the outside fail, or are about to.
+
+Reads: by which way the nodes of each pool really get out (routes, NAT gateways on subnets, the outbound
+rules of load balancers), and what Azure Monitor counted there minute by minute since the last scan: at a
+load balancer failed SNAT connections, and the ports that each node uses and has, by protocol; at a NAT
+gateway failed connections, dropped packets and the availability of its data path; at an Azure Firewall the
+share of its ports in use.
+
+Why: nodes open the tunnel to a public API server through the same translated ports as everything else that
+goes out. Once the ports are used up new connections fail until old ones let go of theirs, the tunnel's own
+among them, and `kubectl logs`, `exec`, `port-forward` and admission webhooks fail with them, off and on.
+
+Fails when: SNAT connections failed since the last scan (critical while they go on, a warning once they have
+stopped for five minutes), or a node used 75 % (warning) or 90 % (critical) of its ports for a protocol, or
+an Azure Firewall of its own; or a NAT gateway's data path was available for less than 90 % of the last 15
+minutes. One finding for each load balancer, NAT gateway or firewall, naming the nodes and frontends.
+
+Unknown when: the way out or its metrics could not be read, or Azure Monitor has no data of it though nodes
+use it: no data is not 0.
+
+Not applicable when: the cluster or every node pool is stopped, or the tunnel does not go this way: a
+private cluster, API server VNet integration, or a cluster cut off on purpose (outbound type `none` or
+`block`). What was counted is kept with the check's state all the same, for it may be what applications
+suffer from.
+
+Fix: let applications reuse connections (pooling), the busiest nodes' first. Give each node more ports (`az
+aks update --load-balancer-outbound-ports`), with more outbound addresses where they have to come from
+somewhere, and a shorter idle timeout. Where that does not do, let the cluster go out by a NAT gateway.
+
+Documentation:
+https://learn.microsoft.com/troubleshoot/azure/azure-kubernetes/connectivity/snat-port-exhaustion
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from checks._snat_advice import remedies
+from checks._snat_use import (
+    Connections,
+    PortUse,
+    at,
+    connections,
+    drawn,
+    of_metric,
+    ports,
+    summed,
+)
+from checks._ways_out import WayOut, not_for_the_tunnel, ways_out
+from facts.filters import Firewall, Missing
+from facts.finding import Fault, Observed, Reason, Severity, Statement, Unknown
+from facts.outbound import LoadBalancer, NatGateway, Window
+from facts.snapshot import Snapshot
+
+ID = "snat-exhaustion"
+CAUSE = 5
+SEVERITY = Severity.CRITICAL
+AFFECTS = ("logs", "exec", "port-forward", "webhooks")
+
+# As Microsoft advises for alerts: https://learn.microsoft.com/azure/load-balancer/load-balancer-standard-diagnostics
+WARNING_AT = 0.75
+CRITICAL_AT = 0.90
+NOW_MINUTES = 5
+"""Failures count as going on for so long after the last of them."""
+# https://learn.microsoft.com/azure/nat-gateway/nat-metrics: less than 90 % over 15 minutes is worth an alert.
+DATAPATH_MINUTES = 15
+DEGRADED_BELOW = 90.0
+UNAVAILABLE_BELOW = 25.0
+LISTED = 10
+"""Nodes that evidence lists."""
+DRAWN_NODES = 3
+"""Nodes whose time series evidence keeps."""
+
+
+def check(snapshot: Snapshot) -> Iterator[Statement]:
+    """Judge every way out, and keep the numbers whatever they say."""
+    inapplicable = not_for_the_tunnel(snapshot)
+    if inapplicable and inapplicable.reason.code in {"stopped", "network_isolated"}:
+        yield inapplicable
+        return
+    found, unread = ways_out(snapshot)
+    judged = [_judge(snapshot, way, found) for way in found]
+    numbers = [{**one.numbers, "title": one.fault.title} if one.fault else one.numbers for one in judged]
+    if numbers:
+        yield Observed(evidence={"waysOut": numbers})
+    if inapplicable:
+        yield inapplicable
+        return
+    yield from unread
+    if not any(pool.placements or pool.missing for pool in snapshot.pools):
+        message = "Azure shows no node pool of this cluster whose network can be read."
+        yield Unknown(reason=Reason(code="no_data", message=message))
+    for one in judged:
+        if one.fault is not None:
+            yield one.fault
+        yield from (Unknown(reason=reason) for reason in one.unknown)
+
+
+class _Judged(Struct):
+    """What is to be said of one way out."""
+
+    numbers: dict[str, Any]
+    fault: Fault | None = None
+    unknown: list[Reason] = []
+
+
+def _judge(snapshot: Snapshot, way: WayOut, every: Sequence[WayOut]) -> _Judged:
+    numbers: dict[str, Any] = {
+        "through": way.gate.id,
+        "kind": type(way.gate).__name__,
+        "pools": [pool.name for pool in way.pools],
+    }
+    judged = _Judged(numbers)
+    if not way.nodes and all(pool.count == 0 for pool in way.pools):
+        return judged
+    usage = snapshot.usage.get(way.key)
+    if usage is None:
+        judged.unknown.append(_no_data(way, f"What Azure Monitor counted at {way.words} was not looked up."))
+        return judged
+    window = usage.recent
+    if isinstance(window, Missing):
+        judged.unknown.append(window.reason)
+        return judged
+    if not window.series:
+        message = (
+            f"Azure Monitor has no data of {way.words} for the last {window.steps * window.step_minutes} "
+            f"minutes, though the nodes of {way.pool_words} get out by it. No data is not 0: look at the "
+            "metrics in the portal, and if they are empty there too, ask Azure's support."
+        )
+        judged.unknown.append(_no_data(way, message))
+        return judged
+    numbers["window"] = {"from": at(window, 0), "to": at(window, window.steps)}
+    match way.gate:
+        case LoadBalancer():
+            _at_balancer(snapshot, way, every, window, judged)
+        case NatGateway():
+            _at_gateway(snapshot, way, window, judged)
+        case Firewall():
+            _at_firewall(snapshot, way, window, judged)
+    return judged
+
+
+def _no_data(way: WayOut, message: str) -> Reason:
+    return Reason(code="no_data", message=message, resource=way.gate.id)
+
+
+# --- failed connections ----------------------------------------------------------------------------
+
+
+class _Failures(Struct, frozen=True):
+    """Connections that failed."""
+
+    count: int
+    minutes: int
+    """In how many minutes some did."""
+    first: int
+    last: int
+    """The first and the last of these, as steps of the window."""
+    going_on: bool
+    by_minute: tuple[float | None, ...]
+    by_node: tuple[tuple[str, int], ...]
+    """Addresses with what failed there, the most first."""
+    by_frontend: tuple[tuple[str, int], ...]
+    by_protocol: tuple[tuple[str, int], ...]
+
+    def evidence(self, window: Window, names: dict[str, str]) -> dict[str, Any]:
+        """As findings have it."""
+        nodes = [
+            {"node": names.get(address, address), "address": address, "count": count}
+            for address, count in self.by_node[:LISTED]
+            if address
+        ]
+        return {
+            "count": self.count,
+            "minutes": self.minutes,
+            "first": at(window, self.first),
+            "last": at(window, self.last),
+            "goingOn": self.going_on,
+            "nodes": nodes,
+            "frontends": [{"address": one, "count": count} for one, count in self.by_frontend if one],
+            "protocols": [{"protocol": one, "count": count} for one, count in self.by_protocol if one],
+            "series": drawn(window, self.by_minute, summing=True),
+        }
+
+
+def _failures(counted: Sequence[Connections], steps: int) -> _Failures | None:
+    """What failed, if anything did."""
+    failed = [one for one in counted if one.state == "failed" and one.total > 0]
+    if not failed:
+        return None
+    by_minute = summed((one.counts for one in failed), steps)
+    some = [step for step, count in enumerate(by_minute) if count]
+    # The newest minutes may not have arrived: what there is of any state says how far the numbers go.
+    known = max(step for one in counted for step, count in enumerate(one.counts) if count is not None)
+    return _Failures(
+        count=round(sum(one.total for one in failed)),
+        minutes=len(some),
+        first=some[0],
+        last=some[-1],
+        going_on=known - some[-1] < NOW_MINUTES,
+        by_minute=by_minute,
+        by_node=_tally(failed, "address"),
+        by_frontend=_tally(failed, "frontend"),
+        by_protocol=_tally(failed, "protocol"),
+    )
+
+
+def _tally(failed: Sequence[Connections], field: str) -> tuple[tuple[str, int], ...]:
+    tally: Counter[str] = Counter()
+    for one in failed:
+        tally[getattr(one, field)] += round(one.total)
+    return tuple(sorted(tally.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _failed_title(way: WayOut, failures: _Failures) -> str:
+    tense = "fail" if failures.going_on else "failed"
+    minutes = _plural(failures.minutes, "minute")
+    return f"SNAT connections {tense} at {way.words}: {failures.count:,} in {minutes}"
+
+
+def _failed_words(failures: _Failures, window: Window) -> str:
+    """Since when, how many, and whether it goes on."""
+    first, last = at(window, failures.first), at(window, failures.last)
+    if failures.going_on:
+        return (
+            f"{failures.count:,} SNAT connections failed in {_plural(failures.minutes, 'minute')} since "
+            f"{first}, the last at {last}: it goes on."
+        )
+    return (
+        f"{failures.count:,} SNAT connections failed in {_plural(failures.minutes, 'minute')} from {first} "
+        f"to {last}; none has failed since."
+    )
+
+
+# --- a load balancer -------------------------------------------------------------------------------
+
+
+def _at_balancer(
+    snapshot: Snapshot, way: WayOut, every: Sequence[WayOut], window: Window, judged: _Judged
+) -> None:
+    # A node that gets out by another way is in the backend pool all the same.
+    others = {address for one in every if one is not way for address in one.nodes}
+    used = [one for one in ports(window) if one.address not in others and _exists(one, way)]
+    counted = [one for one in connections(window) if one.address not in others]
+    if not used and not counted:
+        message = f"Azure Monitor has no data of the nodes of {way.pool_words} at {way.words}."
+        judged.unknown.append(_no_data(way, message))
+        return
+    unallotted = sorted({one.address for one in used if one.peak is None and one.highest})
+    if unallotted:
+        message = (
+            f"Azure Monitor shows ports in use at {way.words}, but not how many there are, for "
+            f"{', '.join(_names(unallotted, way)[:LISTED])}."
+        )
+        judged.unknown.append(_no_data(way, message))
+    busy = sorted(
+        (one for one in used if one.peak is not None),
+        key=lambda one: (-(one.peak or 0), one.protocol, one.address),
+    )
+    failures = _failures(counted, window.steps)
+    high = [one for one in busy if (one.peak or 0) >= WARNING_AT]
+    judged.numbers["failed"] = failures.count if failures else 0
+    judged.numbers["ports"] = [
+        _port_numbers(one, way, window, draw=index == 0) for index, one in enumerate(busy[:3])
+    ]
+    if failures is None and not high:
+        return
+    critical = (failures is not None and failures.going_on) or any(
+        (one.peak or 0) >= CRITICAL_AT for one in high
+    )
+    judged.fault = Fault(
+        subject=way.key,
+        title=_title(way, failures, high),
+        detail=_detail(way, window, failures, high),
+        resource=way.gate.id,
+        severity=Severity.CRITICAL if critical else Severity.WARNING,
+        confidence="observed",
+        evidence={
+            "through": way.gate.id,
+            "outboundType": snapshot.cluster.outbound_type,
+            "pools": [pool.name for pool in way.pools],
+            "window": judged.numbers["window"],
+            "failed": failures.evidence(window, way.nodes) if failures else None,
+            "ports": [
+                _port_numbers(one, way, window, draw=index < DRAWN_NODES)
+                for index, one in enumerate(high[:LISTED])
+            ],
+            "nodesAt75Percent": len({one.address for one in high}),
+            "nodesAt90Percent": len({one.address for one in high if (one.peak or 0) >= CRITICAL_AT}),
+        },
+        remediation=remedies(
+            snapshot,
+            way,
+            peak=max((one.highest for one in busy), default=None),
+            failed=failures is not None,
+            busiest=_busiest(failures, high, way),
+        ),
+    )
+
+
+def _exists(one: PortUse, way: WayOut) -> bool:
+    """Whether ports are a node's, and not those of one that is gone: it is shown with none for a while."""
+    return one.address in way.nodes or any(one.allocated)
+
+
+def _busiest(failures: _Failures | None, high: Sequence[PortUse], way: WayOut) -> list[str]:
+    """Names of the nodes to look at first."""
+    addresses = [address for address, _ in (failures.by_node if failures else ()) if address]
+    return _names([*addresses, *(one.address for one in high)], way)
+
+
+def _names(addresses: Sequence[str], way: WayOut) -> list[str]:
+    """Names of nodes, each once; an address that no node has (any more) stands for itself."""
+    return list(dict.fromkeys(way.nodes.get(address, address) for address in addresses))
+
+
+def _port_numbers(one: PortUse, way: WayOut, window: Window, *, draw: bool) -> dict[str, Any]:
+    shares = one.shares
+    now = next((share for share in reversed(shares) if share is not None), None)
+    numbers: dict[str, Any] = {
+        "node": way.nodes.get(one.address, one.address),
+        "address": one.address,
+        "protocol": one.protocol,
+        "used": round(one.highest),
+        "allocated": round(next((value for value in reversed(one.allocated) if value is not None), 0.0)),
+        "percent": _percent(one.peak),
+        "percentNow": _percent(now),
+        "minutesAt75Percent": _minutes(one, WARNING_AT),
+        "minutesAt90Percent": _minutes(one, CRITICAL_AT),
+        "frontends": list(one.frontends),
+    }
+    if draw:
+        numbers["series"] = drawn(window, one.used)
+    return numbers
+
+
+def _minutes(one: PortUse, threshold: float) -> int:
+    return sum(share is not None and share >= threshold for share in one.shares)
+
+
+def _percent(share: float | None) -> int | None:
+    """Rounded down, so that nothing reads as having reached a threshold that it has not."""
+    return None if share is None else int(share * 100 + 1e-9)
+
+
+def _title(way: WayOut, failures: _Failures | None, high: Sequence[PortUse]) -> str:
+    if failures is not None:
+        return _failed_title(way, failures)
+    first = high[0]
+    more = len({one.address for one in high}) - 1
+    others = f", and {_plural(more, 'node')} more over {WARNING_AT:.0%}" if more else ""
+    node = way.nodes.get(first.address, first.address)
+    return (
+        f"Node {node} uses {_percent(first.peak)} % of its {first.protocol} SNAT ports at {way.words}{others}"
+    )
+
+
+def _detail(way: WayOut, window: Window, failures: _Failures | None, high: Sequence[PortUse]) -> str:
+    sentences = [f"The nodes of {way.pool_words} get out by {way.words}."]
+    if failures is not None:
+        sentences.append(_failed_words(failures, window))
+        nodes = _names([address for address, _ in failures.by_node if address], way)
+        if nodes:
+            sentences.append(f"They came from {_some(nodes)}.")
+        frontends = [address for address, _ in failures.by_frontend if address]
+        if frontends:
+            sentences.append(
+                f"The frontend{'s are' if len(frontends) > 1 else ' is'} {', '.join(frontends)}."
+            )
+    for protocol in dict.fromkeys(one.protocol for one in high):
+        full = [one for one in high if one.protocol == protocol]
+        words = [
+            f"{way.nodes.get(one.address, one.address)} {_percent(one.peak)} % ({round(one.highest):,} of "
+            f"{round(max(value or 0 for value in one.allocated)):,}, "
+            f"for {_plural(_minutes(one, WARNING_AT), 'minute')} at {WARNING_AT:.0%} or more)"
+            for one in full
+        ]
+        sentences.append(f"Of their {protocol} ports, these nodes used at their peak: {_some(words, '; ')}.")
+    sentences.append(_CONSEQUENCE)
+    return " ".join(sentences)
+
+
+_CONSEQUENCE = (
+    "Once ports are used up, new connections fail until old ones let go of theirs, and nodes cannot open the "
+    "tunnel to the API server."
+)
+
+
+# --- a NAT gateway ---------------------------------------------------------------------------------
+
+
+def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judged) -> None:
+    failures = _failures(connections(window), window.steps)
+    datapath = _last_values(window, "DatapathAvailability", DATAPATH_MINUTES)
+    available = sum(datapath) / len(datapath) if datapath else None
+    dropped = sum(_known(window, "PacketDropCount"))
+    active = _known(window, "TotalConnectionCount")
+    degraded = available is not None and available < DEGRADED_BELOW
+    judged.numbers |= {
+        "failed": failures.count if failures else 0,
+        "droppedPackets": round(dropped),
+        "datapathPercent": None if available is None else round(available, 1),
+        "connections": round(max(active)) if active else None,
+    }
+    if failures is None and not degraded:
+        return
+    sentences = [f"The nodes of {way.pool_words} get out by {way.words}."]
+    if failures is not None:
+        sentences.append(_failed_words(failures, window))
+    if degraded:
+        sentences.append(
+            f"Its data path was available for {available:.0f} % of the last {len(datapath)} minutes."
+        )
+    if dropped:
+        sentences.append(f"It dropped {round(dropped):,} packets.")
+    sentences.append(_CONSEQUENCE)
+    if failures is not None:
+        title = _failed_title(way, failures)
+    else:
+        title = f"The data path of {way.words} is available for {available:.0f} % of the time"
+    critical = (failures is not None and failures.going_on) or (available or 100.0) < UNAVAILABLE_BELOW
+    judged.fault = Fault(
+        subject=way.key,
+        title=title,
+        detail=" ".join(sentences),
+        resource=way.gate.id,
+        severity=Severity.CRITICAL if critical else Severity.WARNING,
+        confidence="observed",
+        evidence={
+            "through": way.gate.id,
+            "outboundType": snapshot.cluster.outbound_type,
+            "pools": [pool.name for pool in way.pools],
+            "window": judged.numbers["window"],
+            "failed": failures.evidence(window, way.nodes) if failures else None,
+            "droppedPackets": round(dropped),
+            "datapathPercent": judged.numbers["datapathPercent"],
+            "connections": judged.numbers["connections"],
+        },
+        remediation=remedies(snapshot, way, peak=None, failed=failures is not None, busiest=()),
+    )
+
+
+def _known(window: Window, metric: str) -> list[float]:
+    """Every value of a metric that is not told apart by dimensions."""
+    return [value for one in of_metric(window, metric) for value in one.values if value is not None]
+
+
+def _last_values(window: Window, metric: str, count: int) -> list[float]:
+    return _known(window, metric)[-count:]
+
+
+# --- a firewall ------------------------------------------------------------------------------------
+
+
+def _at_firewall(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judged) -> None:
+    peaks = {
+        one.dimensions.get("protocol", "").upper(): max(value for value in one.values if value is not None)
+        for one in of_metric(window, "SNATPortUtilization")
+        if any(value is not None for value in one.values)
+    }
+    judged.numbers["percent"] = {protocol: round(peak, 1) for protocol, peak in sorted(peaks.items())}
+    high = {protocol: peak for protocol, peak in peaks.items() if peak >= WARNING_AT * 100}
+    if not high:
+        return
+    protocol, peak = max(high.items(), key=lambda item: (item[1], item[0]))
+    used = ", ".join(f"{int(value)} % for {name}" for name, value in sorted(high.items()))
+    judged.fault = Fault(
+        subject=way.key,
+        title=f"{way.words[0].upper()}{way.words[1:]} uses {int(peak)} % of its {protocol} SNAT ports",
+        detail=(
+            f"A route leads the nodes of {way.pool_words} out by {way.words}, whose own ports were in use at "
+            f"their peak: {used}. They are shared by everybody behind it. {_CONSEQUENCE}"
+        ),
+        resource=way.gate.id,
+        severity=Severity.CRITICAL if peak >= CRITICAL_AT * 100 else Severity.WARNING,
+        confidence="observed",
+        evidence={
+            "through": way.gate.id,
+            "outboundType": snapshot.cluster.outbound_type,
+            "pools": [pool.name for pool in way.pools],
+            "window": judged.numbers["window"],
+            "percent": judged.numbers["percent"],
+            "series": {
+                one.dimensions.get("protocol", "").upper(): drawn(window, one.values)
+                for one in of_metric(window, "SNATPortUtilization")
+            },
+        },
+        remediation=remedies(snapshot, way, peak=None, failed=False, busiest=()),
+    )
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count:,} {word}{'s' * (count != 1)}"
+
+
+def _some(words: Sequence[str], parted: str = ", ") -> str:
+    """Some of many, and how many more."""
+    shown = parted.join(words[:LISTED])
+    more = len(words) - LISTED
+    return f"{shown} and {more} more" if more > 0 else shown
