@@ -4,6 +4,7 @@ Fields with several values take them as one text, parted by blanks: `sources="10
 """
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from msgspec import structs
@@ -19,6 +20,15 @@ from facts.filters import (
     SecurityRule,
 )
 from facts.finding import ClusterRef, Reason
+from facts.outbound import (
+    Frontend,
+    LoadBalancer,
+    NatGateway,
+    OutboundRule,
+    Series,
+    Usage,
+    Window,
+)
 from facts.probes import Dump, DumpName, NodeReport, Probes, Reach, Ufw
 from facts.snapshot import (
     PROBES_DISABLED,
@@ -204,6 +214,7 @@ def subnet(
     gateway: bool = False,
     admin_rules: AdminRules | Missing | None = None,
     routes: RouteTable | Missing | None = None,
+    gate: NatGateway | Missing | None = None,
 ) -> Subnet:
     """A subnet of a network which has the address space and the peers given."""
     vnet = network_id("virtualNetworks", network)
@@ -219,6 +230,7 @@ def subnet(
         ),
         nsg=group,
         routes=routes,
+        nat_gateway=gate,
     )
 
 
@@ -243,10 +255,14 @@ def pool(
     joins: str = "",
     mode: str = "User",
     os_type: str = "Linux",
+    most: int | None = None,
+    surge: str = "",
+    public: bool = False,
 ) -> NodePool:
     """A pool whose nodes have the addresses given, one each; `a,b` for a node with two.
 
-    `joins` are the application security groups of nodes to come; `joined` says of those that exist.
+    `joins` are the application security groups of nodes to come; `joined` says of those that exist. `most` is
+    the autoscaler's maximum.
     """
     machines = tuple(
         Node(
@@ -274,6 +290,9 @@ def pool(
             ),
         ),
         pod_subnet=pods,
+        max_count=most,
+        max_surge=surge,
+        public_addresses=public,
         missing=lost,
     )
 
@@ -300,6 +319,8 @@ def snapshot(
     api: ApiServer | None = None,
     service_tags: Mapping[str, tuple[str, ...]] | Missing | None = None,
     appliances: Mapping[str, Firewall | Missing] | None = None,
+    balancers: tuple[LoadBalancer, ...] | Missing = (),
+    used: Mapping[str, Usage] | None = None,
     probes: Probes | Missing = PROBES_DISABLED,
     **fields: Any,
 ) -> Snapshot:
@@ -323,8 +344,120 @@ def snapshot(
         api_server=api,
         service_tags=service_tags or {},
         appliances=appliances or {},
+        load_balancers=balancers,
+        usage={key.lower(): usage for key, usage in (used or {}).items()},
         probes=probes,
         taken_at=TAKEN_AT,
+    )
+
+
+def frontend(name: str = "one", addresses: str | Missing = "198.51.100.10", *, rules: int = 0) -> Frontend:
+    """A frontend of the load balancer, or an address of a NAT gateway; a CIDR is a prefix."""
+    prefix = isinstance(addresses, str) and "/" in addresses
+    return Frontend(
+        id=f"{BALANCER}/frontendIPConfigurations/{name}",
+        name=name,
+        source_id=network_id("publicIPPrefixes" if prefix else "publicIPAddresses", name, NODE_GROUP),
+        addresses=addresses if isinstance(addresses, Missing) else tuple(addresses.split()),
+        rules=rules,
+    )
+
+
+def outbound_rule(
+    *frontends: Frontend,
+    ports: int = 0,
+    name: str = "aksOutboundRule",
+    members: int | None = None,
+    protocol: str = "All",
+    idle: int | None = 30,
+) -> OutboundRule:
+    """An outbound rule; without frontends it has one."""
+    return OutboundRule(
+        id=f"{BALANCER}/outboundRules/{name}",
+        name=name,
+        protocol=protocol,
+        allocated_ports=ports,
+        idle_timeout_minutes=idle,
+        frontends=frontends or (frontend(),),
+        members=members,
+    )
+
+
+def balancer(*rules: OutboundRule, backends: str | None = None, name: str = "kubernetes") -> LoadBalancer:
+    """The load balancer that AKS makes, for every pool unless `backends` name scale sets or addresses."""
+    return LoadBalancer(
+        id=network_id("loadBalancers", name, NODE_GROUP),
+        name=name,
+        location="westeurope",
+        rules=rules or (outbound_rule(),),
+        backends=None if backends is None else frozenset(backends.split()),
+    )
+
+
+BALANCER = network_id("loadBalancers", "kubernetes", NODE_GROUP)
+GATEWAY = network_id("natGateways", "gateway")
+
+
+def nat_gateway(*frontends: Frontend, name: str = "gateway") -> NatGateway:
+    """A NAT gateway of the owner's; without frontends it has one address."""
+    return NatGateway(
+        id=network_id("natGateways", name),
+        name=name,
+        location="westeurope",
+        sku="Standard",
+        idle_timeout_minutes=4,
+        frontends=frontends or (frontend("nat", "198.51.100.200"),),
+    )
+
+
+def series(metric: str, values: str | tuple[float | None, ...], **dimensions: str) -> Series:
+    """A time series: `series("UsedSnatPorts", "5 - 7", backendipaddress="10.240.0.4")`; `-` is no point.
+
+    `100*60` stands for sixty points.
+    """
+    if isinstance(values, str):
+        found: list[float | None] = []
+        for word in values.split():
+            value, _, times = word.partition("*")
+            found += [None if value == "-" else float(value)] * int(times or 1)
+        values = tuple(found)
+    return Series(metric=metric, dimensions=dimensions, values=values)
+
+
+def window(
+    *several: Series, minutes: int = 1, start: str = "2026-03-01T07:30:00Z", steps: int = 30
+) -> Window:
+    """Series over the same steps, filled up at their beginning with no points."""
+    filled = (
+        structs.replace(one, values=(None,) * (steps - len(one.values)) + one.values) for one in several
+    )
+    return Window(start=start, step_minutes=minutes, steps=steps, series=tuple(filled))
+
+
+def history(*several: Series, days: int = 28) -> Window:
+    """Series hour by hour, up to when the snapshot was taken."""
+    start = datetime.fromisoformat(TAKEN_AT) - timedelta(days=days)
+    return window(*several, minutes=60, start=start.strftime("%Y-%m-%dT%H:%M:%SZ"), steps=24 * days)
+
+
+def usage(recent: Window | Missing | None = None, past: Window | Missing | None = None) -> Usage:
+    """What Azure Monitor counted."""
+    return Usage(recent=window() if recent is None else recent, history=history() if past is None else past)
+
+
+def node_ports(
+    address: str,
+    used: str,
+    allocated: str = "1024*30",
+    *,
+    protocol: str = "TCP",
+    front: str = "198.51.100.10",
+) -> tuple[Series, Series]:
+    """The ports of a node on a frontend, minute by minute."""
+    dimensions = {"backendipaddress": address, "frontendipaddress": front, "protocoltype": protocol}
+    return (
+        series("UsedSnatPorts", used, **dimensions),
+        series("AllocatedSnatPorts", allocated, **dimensions),
     )
 
 
