@@ -6,6 +6,7 @@ options always write the same files.
 
 import argparse
 import json
+import math
 import random
 import shutil
 import sys
@@ -16,9 +17,11 @@ from typing import Any
 
 from local.arguments import whole_number
 from local.fleets import hub
-from local.fleets.clusters import Cluster, Pool, with_rules
+from local.fleets.clusters import Balancer, Cluster, Pool, with_rules
 from local.fleets.documents import documents
+from local.fleets.metrics import written
 from local.fleets.names import names
+from local.fleets.outbound import PORTS_PER_ADDRESS
 from local.fleets.parts import Json, guid, subscription
 from local.fleets.scenarios import (
     DENY_KUBELET,
@@ -125,9 +128,24 @@ def generate(options: argparse.Namespace) -> Iterator[Scenario]:
         if index in bad:
             scenario = chance.choice(_FAULTS)(f"c{index:05d}-{short}", index % 250 + 1)
         pools = tuple(replace(pool, count=options.nodes) for pool in scenario.cluster.pools)
+        balancer = _balancer(sum(_most(pool) for pool in pools))
         owner = guid(f"subscription {options.seed} {index % options.subscriptions}")
-        cluster = replace(scenario.cluster, subscription=owner, location=location, pools=pools)
+        cluster = replace(
+            scenario.cluster, subscription=owner, location=location, pools=pools, balancer=balancer
+        )
         yield replace(scenario, cluster=cluster)
+
+
+def _most(pool: Pool) -> int:
+    """Nodes of a pool at the very most, while the largest of it is upgraded."""
+    return math.ceil(1.1 * (pool.count + 7)) + 1
+
+
+def _balancer(most: int) -> Balancer:
+    """What leaves nodes as many ports when there are more of them: Azure's default does up to 50."""
+    if most <= 50:
+        return Balancer()
+    return Balancer(ports=PORTS_PER_ADDRESS // most // 8 * 8)
 
 
 def _cluster(name: str, **more: Any) -> Cluster:
@@ -191,7 +209,9 @@ _FAULTS: tuple[Callable[[str, int], Scenario], ...] = (
 
 def _save(file: Path, content: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    metrics = file.name.endswith(".metrics.json")
+    text = written(content) if metrics else json.dumps(content, indent=2) + "\n"
+    file.write_text(text, encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:

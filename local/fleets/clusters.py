@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from local.fleets.use import GatewayUse, Use
+
 type Words = str | tuple[str, ...]
 """One value, written in the singular field; or several, written in the plural field."""
 
@@ -91,6 +93,35 @@ class Subnet:
     """The rules of its own NSG, `nsg-{name}`; None if it has no NSG."""
     delegation: str | None = None
     """The service it is delegated to, for the API server or for pods."""
+    gateway: str | None = None
+    """The name of the NAT gateway of the owner's that hangs on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """A NAT gateway."""
+
+    name: str = ""
+    """Empty for one that AKS makes, and names."""
+    addresses: int = 1
+    """Its public addresses."""
+    use: GatewayUse = field(default_factory=GatewayUse)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balancer:
+    """What nodes get out by where the cluster's load balancer serves them."""
+
+    addresses: int = 1
+    """Public IPv4 addresses of its outbound rule."""
+    source: str = "managed"
+    """`managed`: AKS makes the addresses; `owned`: the owner did, in the cluster's resource group; `prefix`:
+    they are a public IP prefix of the owner's, of as many addresses."""
+    ports: int = 0
+    """Allotted to each node on all frontends together; 0: by the number of nodes."""
+    idle_minutes: int = 30
+    services: tuple[str, ...] = ()
+    """Public addresses of services in the cluster: frontends with a rule each, by which nobody gets out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +137,8 @@ class Network:
     """What it is peered with."""
     routes: tuple[Route, ...] = ()
     """The routes of a table that hangs on the subnets with nodes; without any there is none."""
+    gateways: tuple[Gateway, ...] = ()
+    """The owner's NAT gateways, in the network's resource group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +156,13 @@ class Pool:
     groups: tuple[str, ...] = ()
     """Names of the application security groups that its nodes join."""
     kind: str = "VirtualMachineScaleSets"
+    most: int | None = None
+    """Nodes at the most, by the autoscaler; None: seven more than there are."""
+    autoscaling: bool = True
+    surge: str = "10%"
+    """Nodes more during an upgrade, or a share of the pool."""
+    public_addresses: bool = False
+    """Whether each node has a public address of its own, and gets out by that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +201,12 @@ class Cluster:
     node_rules: tuple[Rule, ...] = ()
     """Rules added to the NSG that AKS keeps in the node resource group."""
     outbound: str = "loadBalancer"
+    balancer: Balancer = Balancer()
+    """The load balancer's way out, where `outbound` is `loadBalancer`."""
+    gateway: Gateway = Gateway()
+    """The NAT gateway that AKS makes, where `outbound` is `managedNATGateway`."""
+    use: Use = field(default_factory=Use)
+    """What nodes use of the load balancer."""
     endpoint_subnet: str | None = None
     """The subnet of a private cluster's endpoint; None if the cluster is not private."""
     public_name: bool = True
@@ -187,6 +233,12 @@ class Cluster:
             f"/subscriptions/{self.subscription}/resourcegroups/{self.group}"
             f"/providers/Microsoft.ContainerService/managedClusters/{self.name}"
         )
+
+    def gateway_of(self, subnet: str) -> Gateway | None:
+        """The NAT gateway of the owner's on one of the subnets."""
+        network = self.network
+        name = next((one.gateway for one in network.subnets if one.name == subnet), None) if network else None
+        return next(one for one in network.gateways if one.name == name) if network and name else None
 
     @property
     def private(self) -> bool:

@@ -16,6 +16,7 @@ from local.fleets.casing import scramble
 from local.fleets.clusters import Cluster, Pool, Route, Subnet, digits
 from local.fleets.hub import hub_network
 from local.fleets.names import prefix, private_name, public_name
+from local.fleets.outbound import Member, Outbound
 from local.fleets.parts import (
     TENANT,
     Json,
@@ -23,7 +24,6 @@ from local.fleets.parts import (
     group_scope,
     guid,
     peering,
-    public_ip,
     ref,
     resource,
     route,
@@ -50,6 +50,8 @@ def documents(cluster: Cluster) -> dict[str, Any]:
     }
     if not maker.scale_set_pools:
         del files["scale-sets.json"]
+    if used := maker.out.metrics(maker.members()):
+        files["use.metrics.json"] = used
     if cluster.admin:
         files["in-force.adminrules.json"] = admin_rules(maker.vnet, cluster.admin)
     if cluster.scrambled:
@@ -70,8 +72,6 @@ class _Maker:
         self.id = cluster.id
         self.net = f"{self.nodes_scope}/providers/Microsoft.Network"
         self.node_nsg = f"{self.net}/networkSecurityGroups/aks-agentpool-{self.number}-nsg"
-        self.balancer = f"{self.net}/loadBalancers/kubernetes"
-        self.nat = f"{self.net}/natGateways/aks-natgateway-{self.number}"
         if cluster.network:
             scope = group_scope(subscription_id, cluster.network.group)
             self.byo_net = f"{scope}/providers/Microsoft.Network"
@@ -85,7 +85,7 @@ class _Maker:
             self.routes = f"{self.net}/routeTables/aks-agentpool-{self.number}-routetable"
         else:
             self.routes = None
-        self.public_ips = self._public_ips()
+        self.out = Outbound(cluster, net=self.net, byo_net=self.byo_net, network=self.vnet)
         self.scale_set_pools = [pool for pool in cluster.pools if pool.kind == "VirtualMachineScaleSets"]
         self.prefixes = self._prefixes()
         self.addresses = self._addresses()
@@ -125,27 +125,6 @@ class _Maker:
             return self._pod_addresses or 250
         return {"kubenet": 110, "overlay": 250}[self.cluster.plugin]
 
-    def _public_ips(self) -> list[tuple[str, str, str]]:
-        """(id, address, frontend's name) of each public address by which the cluster gets out."""
-        if self.cluster.outbound not in {"loadBalancer", "managedNATGateway"}:
-            return []
-        count = 2 if self.cluster.dual_stack else 1
-        last = int(self.number) % 200 + 10
-        found = []
-        for index in range(count):
-            name = guid(f"{self.id}/outbound/{index}")
-            address = f"198.51.100.{last}" if index == 0 else f"2001:db8:{int(self.number[:4]):x}::{last:x}"
-            found.append((f"{self.net}/publicIPAddresses/{name}", address, name))
-        return found
-
-    def _backend_pools(self) -> list[Json]:
-        if self.cluster.outbound != "loadBalancer":  # without one until a service asks for it
-            return []
-        return [
-            ref(f"{self.balancer}/backendAddressPools/aksOutboundBackendPool"),
-            ref(f"{self.balancer}/backendAddressPools/kubernetes"),
-        ]
-
     def _nic(self, pool: Pool, index: int) -> str:
         """The id of a node's network interface."""
         name = self._vm_name(pool)
@@ -156,11 +135,20 @@ class _Maker:
             f"/virtualMachines/{index}/networkInterfaces/{name}"
         )
 
-    def _nics(self) -> list[tuple[Pool, str]]:
-        """Every node's network interface."""
+    def members(self) -> list[Member]:
+        """Every node, with its network interface and addresses."""
         if self.cluster.stopped:
             return []
-        return [(pool, self._nic(pool, index)) for pool in self.cluster.pools for index in range(pool.count)]
+        return [
+            Member(pool, index, self._nic(pool, index), (self.addresses[pool.name, index][0], *six))
+            for pool in self.cluster.pools
+            for index in range(pool.count)
+            for six in [[self._six(pool, index)] if self.cluster.dual_stack else []]
+        ]
+
+    def _six(self, pool: Pool, index: int) -> str:
+        """A node's IPv6 address."""
+        return str(ipaddress.ip_network(self.prefixes[pool.subnet][1])[4 + index])
 
     def _vm_name(self, pool: Pool) -> str:
         if pool.os == "Windows":  # a Windows computer name has fifteen letters at most
@@ -297,21 +285,20 @@ class _Maker:
             "maxPods": self._max_pods,
             "type": pool.kind,
             "availabilityZones": ["1", "2", "3"],
-            "enableAutoScaling": True,
-            "minCount": pool.count,
-            "maxCount": pool.count + 7,
+            "enableAutoScaling": pool.autoscaling,
+            **({"minCount": pool.count, "maxCount": pool.most or pool.count + 7} if pool.autoscaling else {}),
             "scaleDownMode": "Delete",
             "provisioningState": "Succeeded",
             "powerState": {"code": "Stopped" if self.cluster.stopped else "Running"},
             "orchestratorVersion": KUBERNETES.rpartition(".")[0],
             "currentOrchestratorVersion": KUBERNETES,
-            "enableNodePublicIP": False,
+            "enableNodePublicIP": pool.public_addresses,
             "nodeLabels": {},
             "mode": pool.mode,
             "osType": pool.os,
             "osSKU": "Windows2022" if windows else "Ubuntu",
             "nodeImageVersion": WINDOWS_IMAGE if windows else LINUX_IMAGE,
-            "upgradeSettings": {"maxSurge": "10%", "maxUnavailable": "0"},
+            "upgradeSettings": {"maxSurge": pool.surge, "maxUnavailable": "0"},
             "enableFIPS": False,
             "enableEncryptionAtHost": False,
             "enableUltraSSD": False,
@@ -325,7 +312,7 @@ class _Maker:
             profile["podSubnetID"] = f"{self.vnet}/subnets/{pool.pod_subnet}"
         if pool.kind == "VirtualMachines":  # Linux only, sizes by profile, no zones
             for name in ("availabilityZones", "minCount", "maxCount", "enableAutoScaling", "vmSize", "count"):
-                del profile[name]
+                profile.pop(name, None)
             sizes = [{"size": pool.size, "count": pool.count}]
             profile["virtualMachinesProfile"] = {"scale": {"manual": sizes}}
             profile["virtualMachineNodesStatus"] = sizes
@@ -362,23 +349,7 @@ class _Maker:
             profile["ipFamilies"] = ["IPv4", "IPv6"]
             profile["podCidrs"] = ["10.244.0.0/16", "fd12:3456:789a::/64"]
             profile["serviceCidrs"] = ["10.2.0.0/16", "fd12:3456:789a:1::/108"]
-        effective = [ref(identifier) for identifier, _, _ in self.public_ips]
-        if cluster.outbound == "loadBalancer":
-            managed = {"count": 1, "countIPv6": 1} if cluster.dual_stack else {"count": 1}
-            profile["loadBalancerProfile"] = {
-                "managedOutboundIPs": managed,
-                "effectiveOutboundIPs": effective,
-                "allocatedOutboundPorts": 0,
-                "idleTimeoutInMinutes": 30,
-                "backendPoolType": "nodeIPConfiguration",
-            }
-        if cluster.outbound == "managedNATGateway":
-            profile["natGatewayProfile"] = {
-                "managedOutboundIPProfile": {"count": 1},
-                "effectiveOutboundIPs": effective,
-                "idleTimeoutInMinutes": 4,
-            }
-        return profile
+        return profile | self.out.profile()
 
     def _api_server(self) -> Json:
         cluster = self.cluster
@@ -630,13 +601,24 @@ class _Maker:
                 "subnet": subnet,
                 "privateIPAddressVersion": "IPv4",
             }
-            if index == 0 and (pools := self._backend_pools()):
+            if index == 0 and (pools := self.out.backend_pools()):
                 properties["loadBalancerBackendAddressPools"] = pools
+            if index == 0 and pool.public_addresses:
+                properties["publicIPAddressConfiguration"] = {
+                    "name": "pub1",
+                    "properties": {
+                        "idleTimeoutInMinutes": 4,
+                        "ipTags": [],
+                        "publicIPAddressVersion": "IPv4",
+                    },
+                }
             if groups := self._security_groups(pool):
                 properties["applicationSecurityGroups"] = [ref(group) for group in groups]
             configurations.append({"name": f"ipconfig{index + 1}", "properties": properties})
         if self.cluster.dual_stack:
             properties = {"primary": False, "subnet": subnet, "privateIPAddressVersion": "IPv6"}
+            if pools := self.out.backend_pools(6):
+                properties["loadBalancerBackendAddressPools"] = pools
             configurations.append({"name": "ipconfigv6", "properties": properties})
         properties = {
             "primary": True,
@@ -654,8 +636,7 @@ class _Maker:
         subnet = ref(f"{self.vnet}/subnets/{pool.subnet}")
         addresses = [(address, "IPv4") for address in self.addresses[pool.name, index]]
         if self.cluster.dual_stack:
-            six = ipaddress.ip_network(self.prefixes[pool.subnet][1])
-            addresses.append((str(six[4 + index]), "IPv6"))
+            addresses.append((self._six(pool, index), "IPv6"))
         configurations = []
         for step, (address, version) in enumerate(addresses):
             name = f"ipconfig{step + 1}" if version == "IPv4" else "ipconfigv6"
@@ -667,7 +648,8 @@ class _Maker:
                 "primary": step == 0,
                 "privateIPAddressVersion": version,
             }
-            if step == 0 and (pools := self._backend_pools()):
+            behind = {"ipconfig1": 4, "ipconfigv6": 6}.get(name)
+            if behind and (pools := self.out.backend_pools(behind)):
                 properties["loadBalancerBackendAddressPools"] = pools
             if groups := self._security_groups(pool):
                 properties["applicationSecurityGroups"] = [ref(group) for group in groups]
@@ -706,16 +688,7 @@ class _Maker:
     def network(self) -> Iterator[Json]:
         """Virtual network, load balancer or NAT gateway, public addresses, routes."""
         yield self._virtual_network()
-        if self.cluster.outbound == "loadBalancer":
-            yield self._load_balancer()
-        if self.cluster.outbound == "managedNATGateway":
-            yield self._nat_gateway()
-        for identifier, address, name in self.public_ips:
-            if self.cluster.outbound == "loadBalancer":
-                user = {"ipConfiguration": ref(f"{self.balancer}/frontendIPConfigurations/{name}")}
-            else:
-                user = {"natGateway": ref(self.nat)}
-            yield public_ip(identifier, self.cluster.location, address, user, self._owned())
+        yield from self.out.documents(self.members(), list(self.prefixes))
         if self.routes:
             yield self._route_table(self.routes)
         for group in dict.fromkeys(
@@ -727,9 +700,6 @@ class _Maker:
                 {"provisioningState": "Succeeded", "resourceGuid": guid(group)},
                 location=self.cluster.location,
             )
-
-    def _owned(self) -> dict[str, str]:
-        return {"aks-managed-type": "aks-slb-managed-outbound-ip"} | self.cluster.tags
 
     def _virtual_network(self) -> Json:
         network = self.cluster.network
@@ -770,11 +740,11 @@ class _Maker:
             group = self._subnet_group(subnet)
             delegation = subnet.delegation
         used = []
-        for pool, nic in self._nics():
-            if (
-                pool.subnet == name
-            ):  # Microsoft.Network writes these ids with a scale set's name in upper case
-                written = nic.replace(self._vm_name(pool), self._vm_name(pool).upper())
+        for member in self.members():
+            if member.pool.subnet == name:
+                # Microsoft.Network writes these ids with a scale set's name in upper case
+                carrier = self._vm_name(member.pool)
+                written = member.nic.replace(carrier, carrier.upper())
                 used.append(ref(f"{written}/ipConfigurations/IPCONFIG1"))
         return subnet_part(
             self.vnet,
@@ -782,7 +752,7 @@ class _Maker:
             self.prefixes[name],
             group=group,
             routes=self.routes if name in self._routed() else None,
-            nat=self.nat if self.cluster.outbound == "managedNATGateway" else None,
+            nat=self.out.gateway(name),
             delegation=delegation,
             used=used,
         )
@@ -796,93 +766,6 @@ class _Maker:
             return None
         return (
             f"{self.byo_net}/networkSecurityGroups/nsg-{self.cluster.name.removeprefix('aks-')}-{subnet.name}"
-        )
-
-    def _load_balancer(self) -> Json:
-        outbound_rules = []
-        frontends = []
-        for identifier, address, name in self.public_ips:
-            rule = "aksOutboundRule" if "." in address else "aksOutboundRuleIPv6"
-            frontend = f"{self.balancer}/frontendIPConfigurations/{name}"
-            frontends.append(
-                {
-                    "name": name,
-                    "id": frontend,
-                    "etag": etag(self.balancer),
-                    "type": "Microsoft.Network/loadBalancers/frontendIPConfigurations",
-                    "properties": {
-                        "provisioningState": "Succeeded",
-                        "privateIPAllocationMethod": "Dynamic",
-                        "publicIPAddress": ref(identifier),
-                        "outboundRules": [ref(f"{self.balancer}/outboundRules/{rule}")],
-                    },
-                }
-            )
-            outbound_rules.append(
-                {
-                    "name": rule,
-                    "id": f"{self.balancer}/outboundRules/{rule}",
-                    "etag": etag(self.balancer),
-                    "type": "Microsoft.Network/loadBalancers/outboundRules",
-                    "properties": {
-                        "provisioningState": "Succeeded",
-                        "allocatedOutboundPorts": 0,
-                        "protocol": "All",
-                        "enableTcpReset": True,
-                        "idleTimeoutInMinutes": 30,
-                        "backendAddressPool": ref(
-                            f"{self.balancer}/backendAddressPools/aksOutboundBackendPool"
-                        ),
-                        "frontendIPConfigurations": [ref(frontend)],
-                    },
-                }
-            )
-        return resource(
-            self.balancer,
-            "Microsoft.Network/loadBalancers",
-            {
-                "provisioningState": "Succeeded",
-                "resourceGuid": guid(self.balancer),
-                "frontendIPConfigurations": frontends,
-                "backendAddressPools": [
-                    self._backend_pool(pool) for pool in ("aksOutboundBackendPool", "kubernetes")
-                ],
-                "loadBalancingRules": [],
-                "probes": [],
-                "inboundNatRules": [],
-                "outboundRules": outbound_rules,
-                "inboundNatPools": [],
-            },
-            location=self.cluster.location,
-            tags=self.created,
-            sku={"name": "Standard", "tier": "Regional"},
-        )
-
-    def _backend_pool(self, name: str) -> Json:
-        identifier = f"{self.balancer}/backendAddressPools/{name}"
-        members = [ref(f"{nic}/ipConfigurations/ipconfig1") for _, nic in self._nics()]
-        return {
-            "name": name,
-            "id": identifier,
-            "etag": etag(self.balancer),
-            "type": "Microsoft.Network/loadBalancers/backendAddressPools",
-            "properties": {"provisioningState": "Succeeded", "backendIPConfigurations": members},
-        }
-
-    def _nat_gateway(self) -> Json:
-        return resource(
-            self.nat,
-            "Microsoft.Network/natGateways",
-            {
-                "provisioningState": "Succeeded",
-                "resourceGuid": guid(self.nat),
-                "idleTimeoutInMinutes": 4,
-                "publicIpAddresses": [ref(identifier) for identifier, _, _ in self.public_ips],
-                "subnets": [ref(f"{self.vnet}/subnets/{name}") for name in self.prefixes],
-            },
-            location=self.cluster.location,
-            tags=self.created,
-            sku={"name": "Standard"},
         )
 
     def _route_table(self, identifier: str) -> Json:
@@ -914,7 +797,7 @@ class _Maker:
 
     def security_groups(self) -> Iterator[Json]:
         """The NSG that AKS keeps, and those of the owner's subnets."""
-        interfaces = [ref(nic) for _, nic in self._nics() if self.cluster.network]
+        interfaces = [ref(member.nic) for member in self.members() if self.cluster.network]
         subnets = (
             [] if self.cluster.network else [ref(f"{self.vnet}/subnets/{name}") for name in self.prefixes]
         )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from local.fleets.clusters import Cluster, Hub
+from local.fleets.metrics import firewall_metrics
 from local.fleets.parts import Json, etag, group_scope, guid, peering, public_ip, ref, resource, subnet_part
 
 
@@ -17,6 +18,7 @@ def documents(hub: Hub, spokes: list[Cluster]) -> dict[str, Any]:
         "network.json": _network(hub, spokes),
         "firewall.json": _firewall(hub),
         "baseline-policy.json": _baseline(hub),
+        "use.metrics.json": {_ids(hub)["firewall"]: {"value": firewall_metrics()}},
     }
 
 

@@ -158,7 +158,15 @@ def peering(network: str, name: str, remote: str, space: str) -> Json:
     }
 
 
-def public_ip(identifier: str, location: str, address: str, user: Json, tags: dict[str, str]) -> Json:
+def public_ip(
+    identifier: str,
+    location: str,
+    address: str,
+    user: Json,
+    tags: dict[str, str],
+    *,
+    idle_minutes: int = 30,
+) -> Json:
     """A standard public address; `user` is what it is attached to."""
     properties: Json = {
         "provisioningState": "Succeeded",
@@ -166,7 +174,7 @@ def public_ip(identifier: str, location: str, address: str, user: Json, tags: di
         "ipAddress": address,
         "publicIPAddressVersion": "IPv6" if ":" in address else "IPv4",
         "publicIPAllocationMethod": "Static",
-        "idleTimeoutInMinutes": 30,
+        "idleTimeoutInMinutes": idle_minutes,
         "ipTags": [],
         "ddosSettings": {"protectionMode": "VirtualNetworkInherited"},
     } | user
@@ -176,6 +184,26 @@ def public_ip(identifier: str, location: str, address: str, user: Json, tags: di
         properties,
         location=location,
         tags=tags,
+        zones=["1", "2", "3"],
+        sku={"name": "Standard", "tier": "Regional"},
+    )
+
+
+def public_prefix(identifier: str, location: str, prefix: str, frontend: Json) -> Json:
+    """A standard prefix of public IPv4 addresses, which is a load balancer's frontend."""
+    return resource(
+        identifier,
+        "Microsoft.Network/publicIPPrefixes",
+        {
+            "provisioningState": "Succeeded",
+            "resourceGuid": guid(identifier),
+            "prefixLength": int(prefix.rpartition("/")[2]),
+            "publicIPAddressVersion": "IPv4",
+            "ipPrefix": prefix,
+            "ipTags": [],
+            "loadBalancerFrontendIpConfiguration": frontend,
+        },
+        location=location,
         zones=["1", "2", "3"],
         sku={"name": "Standard", "tier": "Regional"},
     )

@@ -47,6 +47,10 @@ class Scenario:
     """What the check `ufw-kubelet-port` should say then."""
     iptables: str = "pass"
     """What the check `iptables-kubelet-port` should say then."""
+    snat: str = "pass"
+    """What the check `snat-exhaustion` should say."""
+    capacity: str = "pass"
+    """What the check `snat-capacity` should say."""
 
     @property
     def outcomes(self) -> dict[str, str]:
@@ -57,6 +61,8 @@ class Scenario:
             "kubelet-reachability": self.reach,
             "ufw-kubelet-port": self.ufw,
             "iptables-kubelet-port": self.iptables,
+            "snat-exhaustion": self.snat,
+            "snat-capacity": self.capacity,
         }
 
 
@@ -192,6 +198,8 @@ def _healthy() -> list[Scenario]:
             ),
             "private cluster: the API server behind a private endpoint",
             "pass",
+            snat="not_applicable",
+            capacity="not_applicable",
         ),
         Scenario(
             Cluster(
@@ -209,6 +217,8 @@ def _healthy() -> list[Scenario]:
             reach="unknown",
             ufw="unknown",
             iptables="unknown",
+            snat="not_applicable",
+            capacity="not_applicable",
         ),
         Scenario(
             Cluster(
@@ -268,6 +278,8 @@ def _healthy() -> list[Scenario]:
             reach="not_applicable",
             ufw="not_applicable",
             iptables="not_applicable",
+            snat="not_applicable",
+            capacity="not_applicable",
         ),
         Scenario(
             Cluster(
@@ -574,6 +586,8 @@ def _faulty() -> list[Scenario]:
             "API server VNet integration: the nodes' NSG denies what comes from the API server's subnet",
             "fail",
             "not_applicable",
+            snat="not_applicable",
+            capacity="not_applicable",
         ),
     ]
 
@@ -690,6 +704,8 @@ def _way_out() -> list[Scenario]:
             reach="unknown",
             ufw="unknown",
             iptables="unknown",
+            snat="not_applicable",
+            capacity="not_applicable",
         ),
         Scenario(
             Cluster(
@@ -707,6 +723,8 @@ def _way_out() -> list[Scenario]:
             "user-defined routing through an appliance at 10.75.200.4 that is no Azure Firewall",
             "pass",
             "unknown",
+            snat="unknown",
+            capacity="unknown",
         ),
         Scenario(
             Cluster(

@@ -42,6 +42,7 @@ MODELS: dict[str, Any] = {
     "microsoft.network/networkinterfaces": network.NetworkInterface,
     "microsoft.network/networksecuritygroups": network.NetworkSecurityGroup,
     "microsoft.network/publicipaddresses": network.PublicIPAddress,
+    "microsoft.network/publicipprefixes": network.PublicIPPrefix,
     "microsoft.network/routetables": network.RouteTable,
     "microsoft.network/virtualnetworks": network.VirtualNetwork,
     "microsoft.resources": subscriptions.Subscription,
@@ -158,7 +159,7 @@ def files(directory: Path) -> dict[str, str]:
 def test_the_readme_tells_of_every_cluster() -> None:
     """Its table is the list of scenarios."""
     readme = (ROOT / "local" / "fleets" / "README.md").read_text()
-    outcomes = r" \| (\w+)" * 5
+    outcomes = r" \| (\w+)" * 7
     rows = re.findall(rf"^\| `(aks-[^`]+)` \| (\w+) \| (.+){outcomes} \|$", readme, re.MULTILINE)
     assert rows == [
         (
@@ -483,7 +484,7 @@ def test_the_same_seed_makes_the_same_fleet(tmp_path: Path) -> None:
     first = make(tmp_path / "one", *options)
     assert make(tmp_path / "two", *options) == first
     assert make(tmp_path / "two", *options, "--seed", "2") != first
-    assert len(files(tmp_path / "two")) == 3 + 5 * 6
+    assert len(files(tmp_path / "two")) == 3 + 6 * 6
 
 
 def test_a_directory_with_other_things_is_left_alone(
