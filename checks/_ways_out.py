@@ -17,7 +17,7 @@ from facts.outbound import LoadBalancer, NatGateway
 from facts.snapshot import NodePool, Placement, Snapshot, Subnet
 from packets.addresses import IPV4, IntervalSet, parse_prefixes
 from packets.routes import Way, effective, ways
-from packets.tags import PRIVATE
+from packets.tags import PLATFORM, PRIVATE
 
 type Gate = LoadBalancer | NatGateway | Firewall
 """What translates nodes' addresses, and may run out of ports."""
@@ -149,7 +149,7 @@ def _destinations(snapshot: Snapshot) -> IntervalSet:
         public = (parse_prefixes(api_server.addresses) & IPV4) - PRIVATE
         if public:
             return public
-    return IPV4 - PRIVATE
+    return IPV4 - PRIVATE - PLATFORM
 
 
 def _elsewhere(snapshot: Snapshot, subnet: Subnet, way: Way) -> Iterator[Gate | Reason]:

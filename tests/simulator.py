@@ -131,6 +131,10 @@ class RunningSimulator:
         """Say which security admin rules a virtual network has in force."""
         self.call("PUT", "/_sim/admin-rules", {network: list(rules)})
 
+    def set_metrics(self, metrics: dict[str, Any]) -> None:
+        """Say what Azure Monitor has counted of some resources, as a `*.metrics.json` does."""
+        self.call("PUT", "/_sim/metrics", metrics)
+
     def set_nodes(self, entries: dict[str, Any]) -> dict[str, str]:
         """Say what nodes are like inside, as a `*.nodes.json` does: by node, what could not be done."""
         return dict(self.call("PUT", "/_sim/nodes", entries)["problems"])

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from local.azure import admin_rules, faults, fleet, names, nodes
+from local.azure import admin_rules, faults, fleet, metric_files, names, nodes
 from local.azure.arm import Json, MalformedError
 from local.azure.server import Simulator
 
@@ -44,6 +44,7 @@ class Control:
         add("PUT", "/_sim/admin-rules", _local(self.put_admin_rules))
         add("GET", "/_sim/names", _local(self.names))
         add("PUT", "/_sim/names", _local(self.put_names))
+        add("PUT", "/_sim/metrics", _local(self.put_metrics))
         add("GET", "/_sim/nodes", _local(self.nodes))
         add("PUT", "/_sim/nodes", _local(self.put_nodes))
         add("GET", "/_sim/faults", _local(self.list_faults))
@@ -154,6 +155,15 @@ class Control:
         except MalformedError as error:
             return _problem(400, str(error))
         self._simulator.store.names.put({host: answer for host, (_, answer) in checked.items()})
+        return _json(200, {"put": len(checked)})
+
+    async def put_metrics(self, request: web.Request) -> web.Response:
+        """Say what Azure Monitor has counted of some resources, as a `*.metrics.json` would."""
+        try:
+            checked = metric_files.check(await _body(request))
+        except MalformedError as error:
+            return _problem(400, str(error))
+        self._simulator.store.metrics.put({key: series for key, (_, series) in checked.items()})
         return _json(200, {"put": len(checked)})
 
     async def nodes(self, _request: web.Request) -> web.Response:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.azure import admin_rules, names, nodes, service_tags
+from local.azure import admin_rules, metric_files, names, nodes, service_tags
 from local.azure.access import Denial
 from local.azure.arm import ArmPath, Json, MalformedError, key
 
@@ -30,8 +30,10 @@ class Fleet:
     """Documents by their id in lower case, in the order of the files; subscriptions included."""
     denials: tuple[Denial, ...]
     """What the identity may not do."""
-    metrics: tuple[Json, ...]
-    """The content of each `*.metrics.json`."""
+    metrics_files: int
+    """How many `*.metrics.json` there are."""
+    metrics: dict[str, tuple[metric_files.Series, ...]]
+    """What Azure Monitor has counted, by the key of a resource's id."""
     nodes_files: int
     """How many `*.nodes.json` there are."""
     nodes: dict[str, nodes.Entry]
@@ -67,7 +69,7 @@ def load(directory: Path) -> Fleet:
         raise FleetError(f"{directory}: no *.json file in it")
     resources: _Once[str, Json] = _Once()
     denials: list[Denial] = []
-    metrics: list[Json] = []
+    counted: _Once[str, tuple[metric_files.Series, ...]] = _Once()
     entries: _Once[str, nodes.Entry] = _Once()
     tags: _Once[None, Json] = _Once()
     rules: _Once[tuple[str, str], Json] = _Once()
@@ -77,7 +79,9 @@ def load(directory: Path) -> Fleet:
         if file.name == "access.json":
             denials.extend(_denials(file, content))
         elif file.name.endswith(".metrics.json"):
-            metrics.append(_object(file, content))
+            with _in(file):
+                for identifier, (written, series) in metric_files.check(content).items():
+                    counted.add(identifier, series, place=str(file), what=f'"{written}"')
         elif file.name.endswith(".nodes.json"):
             with _in(file):
                 for identifier, (written, entry) in nodes.check(content).items():
@@ -102,7 +106,8 @@ def load(directory: Path) -> Fleet:
     return Fleet(
         resources=resources.values,
         denials=tuple(denials),
-        metrics=tuple(metrics),
+        metrics_files=sum(file.name.endswith(".metrics.json") for file in files),
+        metrics=counted.values,
         nodes_files=sum(file.name.endswith(".nodes.json") for file in files),
         nodes=entries.values,
         service_tags=tags.values.get(None),

@@ -78,7 +78,9 @@ class Identity:
             "client_id": client,
         }
 
-    def authenticate(self, authorization: str | None, now: float) -> Principal:
+    def authenticate(
+        self, authorization: str | None, now: float, audiences: frozenset[str] = AUDIENCES
+    ) -> Principal:
         """Know the bearer of a token, or raise ARM's 401 with its challenge."""
         if authorization is None:
             raise _refusal(
@@ -100,12 +102,12 @@ class Identity:
                 f"The access token expiry UTC time '{_moment(claims['exp'])}' is earlier than "
                 f"current UTC time '{_moment(now)}'.",
             )
-        if claims["aud"].rstrip("/") not in AUDIENCES:
+        if claims["aud"].rstrip("/") not in audiences:
             raise _refusal(
                 "InvalidAuthenticationTokenAudience",
                 f"The access token has been obtained for wrong audience or resource '{claims['aud']}'. "
                 "It should exactly match with one of the allowed audiences "
-                f"{','.join(repr(audience) for audience in sorted(AUDIENCES))}.",
+                f"{','.join(repr(audience) for audience in sorted(audiences))}.",
             )
         return Principal(claims["appid"], claims["oid"])
 

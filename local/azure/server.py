@@ -5,6 +5,7 @@ import random
 import socket
 import struct
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from local.azure import admin_rules, arm, effective, paging, service_tags
+from local.azure import admin_rules, arm, effective, metrics, paging, service_tags
 from local.azure.access import denied
 from local.azure.actions import (
     ACTIONS,
@@ -105,6 +106,9 @@ def application(simulator: Simulator) -> web.Application:
     app = web.Application(client_max_size=64 * 2**20)
     front = Front(simulator)
     app.router.add_get("/msi/token", front.token)
+    app.router.add_route(
+        "*", "/{word:(?i:metrics)}/{region}/subscriptions/{subscription}/{what}", front.answer_metrics
+    )
     app.router.add_route("*", "/{word:(?i:subscriptions)}{rest:.*}", front.answer)
     return app
 
@@ -132,6 +136,15 @@ class Front:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer an ARM request, and write it down whatever becomes of it."""
+        return await self._answered(request, self._respond)
+
+    async def answer_metrics(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request to Azure Monitor's batch interface, and write it down likewise."""
+        return await self._answered(request, self._respond_metrics)
+
+    async def _answered(
+        self, request: web.Request, respond: Callable[[Exchange], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         exchange = Exchange(request, arm.request_id(), datetime.now(UTC))
         exchange.headers = {
             "x-ms-request-id": exchange.id,
@@ -145,7 +158,7 @@ class Front:
             await asyncio.sleep(self._simulator.latency)
         status: int | None = None
         try:
-            response = await self._respond(exchange)
+            response = await respond(exchange)
             status = response.status
         except ArmError as error:
             status = error.status
@@ -183,8 +196,61 @@ class Front:
             exchange.fault = fault.kind
             if fault.kind in REFUSALS:
                 raise fault.refusal(principal=principal, action=target.action, path=request.path)
-            return await self._break(fault, exchange, target, principal)
+            return await self._break(fault, exchange, lambda: self._look_up(exchange, target, principal))
         return _send(exchange, *self._look_up(exchange, target, principal))
+
+    async def _respond_metrics(self, exchange: Exchange) -> web.StreamResponse:
+        request, simulator = exchange.request, self._simulator
+        principal = simulator.identity.authenticate(
+            request.headers.get("Authorization"), time.time(), metrics.AUDIENCES
+        )
+        if request.method != "POST" or request.match_info["what"].lower() != "metrics:getbatch":
+            raise ArmError(404, "NotFound", f"There is nothing at '{request.path}' for {request.method}.")
+        version = request.query.get("api-version")
+        if version not in metrics.VERSIONS:
+            raise arm.version_invalid(version, metrics.VERSIONS) if version else arm.version_missing()
+        exchange.action = metrics.ACTION
+        exchange.subscription = request.match_info["subscription"].lower()
+        exchange.content = await request.read()
+        if fault := self._fault(exchange):
+            exchange.fault = fault.kind
+            if fault.kind in REFUSALS:
+                raise fault.refusal(principal=principal, action=metrics.ACTION, path=request.path)
+            return await self._break(fault, exchange, lambda: self._count(exchange, principal))
+        # Weeks of many time series take a while to put together, and others wait for an answer meanwhile.
+        return _send(exchange, *await asyncio.to_thread(self._count, exchange, principal))
+
+    def _count(self, exchange: Exchange, principal: Principal) -> tuple[int, Json]:
+        """What Azure Monitor has counted: the status and the body."""
+        request, store = exchange.request, self._simulator.store
+        wait, _ = self._simulator.throttle.take(
+            "metric", exchange.subscription, principal.object, time.monotonic()
+        )
+        if wait:
+            raise arm.throttled(
+                kind="metric", subscription=exchange.subscription, actor=principal.object, wait=wait
+            )
+        now = int(time.time()) // 60
+        query = metrics.read_query(
+            request.query, subscription=exchange.subscription, region=request.match_info["region"], now=now
+        )
+        try:
+            body = msgspec.json.decode(exchange.content)
+        except msgspec.DecodeError:
+            raise metrics.refused("The request body is no JSON.") from None
+
+        def location(identifier: str) -> str | None:
+            document = store.document(identifier)
+            return None if document is None else str(document.get("location", ""))
+
+        ids = metrics.check_resources(query, body, location)
+        for scope in (f"/subscriptions/{exchange.subscription}", *ids):
+            if self._denied(metrics.ACTION, scope):
+                raise arm.authorization_failed(
+                    client=principal.client, principal=principal.object, action=metrics.ACTION, scope=scope
+                )
+        held = {identifier: store.metrics.get(arm.key(identifier)) or () for identifier in ids}
+        return 200, metrics.answer(query, held, now=now)
 
     def _look_up(self, exchange: Exchange, target: Target, principal: Principal) -> tuple[int, Json | None]:
         """The honest answer: the status and the body."""
@@ -320,9 +386,9 @@ class Front:
         return None
 
     async def _break(
-        self, fault: Fault, exchange: Exchange, target: Target, principal: Principal
+        self, fault: Fault, exchange: Exchange, look_up: Callable[[], tuple[int, Json | None]]
     ) -> web.StreamResponse:
-        """Spoil the transport or the body."""
+        """Spoil the transport or the body; `look_up` is the honest answer."""
         if fault.kind == "hang":
             await asyncio.sleep(HANG_SECONDS if fault.seconds is None else fault.seconds)
             return _reset(exchange.request)
@@ -330,7 +396,7 @@ class Front:
             return _reset(exchange.request)
         if fault.kind == "empty":
             return web.Response(status=200, headers=exchange.headers, content_type="application/json")
-        status, body = self._look_up(exchange, target, principal)
+        status, body = look_up()
         content = _encode(body)
         if fault.kind == "malformed":
             headers = exchange.headers | {"Content-Type": "application/json; charset=utf-8"}

@@ -11,6 +11,7 @@ from local.azure.access import Denial
 from local.azure.actions import TYPES, ResourceType
 from local.azure.arm import ArmPath, Json, key
 from local.azure.fleet import Fleet
+from local.azure.metric_files import Series
 from local.azure.names import Answer
 from local.azure.nodes import Entry, Machine
 
@@ -50,6 +51,8 @@ class Store:
         self._fleet = fleet
         self.admin_rules: Overlay[tuple[Json, ...]] = Overlay(fleet.admin_rules)
         """The security admin rules in force, by the key of the virtual network's id."""
+        self.metrics: Overlay[tuple[Series, ...]] = Overlay(fleet.metrics)
+        """What Azure Monitor has counted, by the key of a resource's id."""
         self.names: Overlay[Answer] = Overlay(fleet.names)
         """What host names resolve to, by `names.key`."""
         self.nodes: Overlay[Entry] = Overlay(fleet.nodes)
@@ -73,7 +76,8 @@ class Store:
         """How much there is of each kind, for `/_sim/health`."""
         return {
             "resources": len(self._documents),
-            "metricsFiles": len(self._fleet.metrics),
+            "metricsFiles": self._fleet.metrics_files,
+            "metrics": len(self.metrics.all()),
             "nodesFiles": self._fleet.nodes_files,
             "nodesEntries": len(self.nodes.all()),
             "serviceTags": len((self._fleet.service_tags or {"values": ()})["values"]),
@@ -90,6 +94,7 @@ class Store:
         before, after = self._fleet.resources, fleet.resources
         self._changes = _standing(self._changes, before, after) if keep_changes else {}
         self.admin_rules.replace(fleet.admin_rules, keep_changes=keep_changes)
+        self.metrics.replace(fleet.metrics, keep_changes=keep_changes)
         self.names.replace(fleet.names, keep_changes=keep_changes)
         self.nodes.replace(fleet.nodes, keep_changes=keep_changes)
         self._fleet = fleet

@@ -28,6 +28,8 @@ class Limit:
 
 READS = Limit(250, 25)
 WRITES = Limit(200, 10)
+METRICS = Limit(500, 50)
+"""Of Azure Monitor's batch interface, which is not behind ARM; nobody documents a limit."""
 
 
 class Bucket:
@@ -57,12 +59,12 @@ class Throttle:
     """All the buckets; `enabled=False` counts on but never refuses."""
 
     def __init__(self, *, reads: Limit = READS, writes: Limit = WRITES, enabled: bool = True) -> None:
-        self._limits = {"read": reads, "write": writes}
+        self._limits = {"read": reads, "write": writes, "metric": METRICS}
         self._enabled = enabled
         self._buckets: dict[tuple[str, str, str], Bucket] = {}
 
     def take(self, kind: str, scope: str, actor: str, now: float) -> tuple[int, int]:
-        """Let a `read` or `write` through, or not: (seconds to wait or 0, tokens left)."""
+        """Let a `read`, `write` or `metric` query through, or not: (seconds to wait or 0, tokens left)."""
         name = (kind, scope, actor)
         if name not in self._buckets:
             self._buckets[name] = Bucket(self._limits[kind], now)
