@@ -5,7 +5,7 @@ frontend when those of one are used up, so what a node uses and has is the sum o
 which a frontend shows no point is one without traffic by it; what it had allotted it still has.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,9 +34,9 @@ class PortUse(Struct, frozen=True, kw_only=True):
 
     @property
     def shares(self) -> tuple[float | None, ...]:
-        """The part of its ports that is in use, minute by minute."""
+        """The part of its ports that is in use, minute by minute; all of them, where it has none."""
         return tuple(
-            None if used is None or not allocated else used / allocated
+            None if used is None or allocated is None else used / allocated if allocated else 1.0
             for used, allocated in zip(self.used, self.allocated, strict=True)
         )
 
@@ -179,7 +179,7 @@ def drawn(window: Window, values: Sequence[float | None], *, summing: bool = Fal
 
     Steps are put together where there are too many to keep: to the highest of them, or to their sum.
     """
-    width = -(-len(values) // DRAWN)
+    width = max(-(-len(values) // DRAWN), 1)
     thinned = [_together(values[first : first + width], summing) for first in range(0, len(values), width)]
     return {"start": window.start, "stepMinutes": window.step_minutes * width, "values": thinned}
 
@@ -194,9 +194,3 @@ def _together(values: Sequence[float | None], summing: bool) -> float | None:
 
 def _protocol(written: str) -> str:
     return _PROTOCOLS.get(written, written.upper())
-
-
-def nodes_named(addresses: Iterable[str], names: Mapping[str, str]) -> Iterator[str]:
-    """Names of nodes by their addresses; an address that no node has (any more) stands for itself."""
-    for address in addresses:
-        yield names.get(address, address)

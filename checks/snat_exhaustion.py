@@ -350,7 +350,7 @@ def _title(way: WayOut, failures: _Failures | None, high: Sequence[PortUse]) -> 
         return _failed_title(way, failures)
     first = high[0]
     more = len({one.address for one in high}) - 1
-    others = f", and {_plural(more, 'node')} more over {WARNING_AT:.0%}" if more else ""
+    others = f", and {_plural(more, 'node')} more at {_percent(WARNING_AT)} % or more" if more else ""
     node = way.nodes.get(first.address, first.address)
     return (
         f"Node {node} uses {_percent(first.peak)} % of its {first.protocol} SNAT ports at {way.words}{others}"
@@ -374,7 +374,7 @@ def _detail(way: WayOut, window: Window, failures: _Failures | None, high: Seque
         words = [
             f"{way.nodes.get(one.address, one.address)} {_percent(one.peak)} % ({round(one.highest):,} of "
             f"{round(max(value or 0 for value in one.allocated)):,}, "
-            f"for {_plural(_minutes(one, WARNING_AT), 'minute')} at {WARNING_AT:.0%} or more)"
+            f"for {_plural(_minutes(one, WARNING_AT), 'minute')} at {_percent(WARNING_AT)} % or more)"
             for one in full
         ]
         sentences.append(f"Of their {protocol} ports, these nodes used at their peak: {_some(words, '; ')}.")
@@ -392,7 +392,12 @@ _CONSEQUENCE = (
 
 
 def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judged) -> None:
-    failures = _failures(connections(window), window.steps)
+    counted = connections(window)
+    if not counted:
+        # Azure's own health probes are among them, so that there are some at any time.
+        message = f"Azure Monitor has no data of connections at {way.words}."
+        judged.unknown.append(_no_data(way, message))
+    failures = _failures(counted, window.steps)
     datapath = _last_values(window, "DatapathAvailability", DATAPATH_MINUTES)
     available = sum(datapath) / len(datapath) if datapath else None
     dropped = sum(_known(window, "PacketDropCount"))
@@ -420,7 +425,9 @@ def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judged
         title = _failed_title(way, failures)
     else:
         title = f"The data path of {way.words} is available for {available:.0f} % of the time"
-    critical = (failures is not None and failures.going_on) or (available or 100.0) < UNAVAILABLE_BELOW
+    critical = (failures is not None and failures.going_on) or (
+        available is not None and available < UNAVAILABLE_BELOW
+    )
     judged.fault = Fault(
         subject=way.key,
         title=title,

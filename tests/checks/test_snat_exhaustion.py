@@ -1,0 +1,480 @@
+"""snat-exhaustion: connections that fail, and nodes that use up their ports."""
+
+import json
+from typing import Any
+
+import pytest
+
+from checks.snat_exhaustion import check
+from facts.filters import Missing
+from facts.finding import Fault, NotApplicable, Observed, Severity, Unknown
+from facts.outbound import Series, Usage, Window
+from facts.snapshot import NodePool, Snapshot
+from tests.snapshots import (
+    BALANCER,
+    GATEWAY,
+    api_server,
+    balancer,
+    firewall,
+    missing,
+    nat_gateway,
+    network_id,
+    node_ports,
+    pool,
+    route,
+    route_table,
+    series,
+    snapshot,
+    subnet,
+    usage,
+    window,
+)
+
+A, B, C = "10.240.0.4", "10.240.0.5", "10.240.0.6"
+FRONT = "198.51.100.10"
+NODES = pool("np", subnet("nodes", "10.240.0.0/24"), f"{A} {B} {C}")
+BEHIND = pool("np", subnet("nodes", "10.240.0.0/24", gate=nat_gateway()), f"{A} {B} {C}")
+FIREWALL = network_id("azureFirewalls", "fw")
+ROUTED = pool(
+    "np",
+    subnet(
+        "nodes",
+        "10.240.0.0/24",
+        routes=route_table("udr", route("default", "0.0.0.0/0", "VirtualAppliance", "10.0.1.4")),
+    ),
+    A,
+)
+
+
+def connected(counts: str, state: str = "Successful", *, node: str = A, front: str = FRONT) -> Series:
+    """New connections of a node, minute by minute."""
+    return series(
+        "SnatConnectionCount", counts, backendipaddress=node, frontendipaddress=front, connectionstate=state
+    )
+
+
+def by_gateway(counts: str, state: str = "Attempted", protocol: str = "6") -> Series:
+    """New connections at a NAT gateway, minute by minute."""
+    return series("SNATConnectionCount", counts, protocol=protocol, connectionstate=state)
+
+
+def balanced(*several: Series, pools: tuple[NodePool, ...] = (NODES,), **cluster: Any) -> Snapshot:
+    """Nodes behind the load balancer, and what was counted there."""
+    return snapshot(
+        *pools,
+        api=api_server(),
+        balancers=(balancer(),),
+        used={BALANCER: usage(window(*several))},
+        **cluster,
+    )
+
+
+def translated(*several: Series, **cluster: Any) -> Snapshot:
+    """Nodes behind a NAT gateway, and what was counted there."""
+    return snapshot(BEHIND, api=api_server(), used={GATEWAY: usage(window(*several))}, **cluster)
+
+
+def said(snap: Snapshot) -> tuple[list[Fault], list[str], list[str]]:
+    """The faults, and the codes of what is unknown and of what does not apply."""
+    statements = list(check(snap))
+    return (
+        [one for one in statements if isinstance(one, Fault)],
+        [one.reason.code for one in statements if isinstance(one, Unknown)],
+        [one.reason.code for one in statements if isinstance(one, NotApplicable)],
+    )
+
+
+def numbers(snap: Snapshot) -> list[dict[str, Any]]:
+    """What is kept whatever is said: of each way out."""
+    [one] = [one for one in check(snap) if isinstance(one, Observed)]
+    found: list[dict[str, Any]] = one.evidence["waysOut"]
+    return found
+
+
+CALM = (connected("20*30"), *node_ports(A, "150*30"), *node_ports(B, "90*30"))
+
+
+@pytest.mark.parametrize(
+    ("several", "severity"),
+    [
+        (CALM, None),
+        # hardly any traffic: a few points, the newest of them long ago
+        ((connected("- 1 - - 2 -"), *node_ports(A, "2 -*25")), None),
+        ((connected("20*30", "Pending"),), None),
+        (node_ports(A, "767*30"), None),
+        (node_ports(A, "100*29 768"), Severity.WARNING),
+        (node_ports(A, "921*30"), Severity.WARNING),
+        (node_ports(A, "922*30"), Severity.CRITICAL),
+        (node_ports(A, "1024*30"), Severity.CRITICAL),
+        (node_ports(A, "900*10 100*20"), Severity.WARNING),
+        (node_ports(A, "390*30", "512*30"), Severity.WARNING),
+        (node_ports(A, "3*30", "0*30"), Severity.CRITICAL),
+        (node_ports(A, "800*30", protocol="UDP"), Severity.WARNING),
+        ((*CALM, connected("0*30", "Failed")), None),
+        ((*CALM, connected("1", "Failed")), Severity.CRITICAL),
+        ((*CALM, connected("5*12", "FAILED")), Severity.CRITICAL),
+        ((*CALM, connected("7 -*4", "Failed")), Severity.CRITICAL),
+        ((*CALM, connected("7 -*5", "Failed")), Severity.WARNING),
+        ((*CALM, connected("7 0*5", "Failed")), Severity.WARNING),
+        # the newest minutes of everything are late: the failure is the last thing that is known
+        ((connected("20*10 -*3"), connected("9 -*7", "Failed")), Severity.CRITICAL),
+        ((connected("9 -*28", "Failed"), *node_ports(A, "950*30")), Severity.CRITICAL),
+    ],
+    ids=[
+        "calm",
+        "idle",
+        "pending alone",
+        "just under 75 %",
+        "75 % for a minute",
+        "just under 90 %",
+        "90 %",
+        "all of them",
+        "over 75 % a while ago",
+        "75 % of what is left after a step",
+        "no ports at all",
+        "UDP",
+        "failures counted as none",
+        "a failure now",
+        "failures for minutes",
+        "failures until five minutes ago",
+        "failures until six minutes ago",
+        "failures until then, counted as none since",
+        "late points",
+        "failed long ago, and full",
+    ],
+)
+def test_at_a_load_balancer(several: tuple[Series, ...], severity: Severity | None) -> None:
+    """A table of what was counted and how grave it is."""
+    faults, unknown, inapplicable = said(balanced(*several))
+    assert [fault.severity for fault in faults] == ([severity] if severity else [])
+    assert (unknown, inapplicable) == ([], [])
+
+
+def test_what_a_finding_says() -> None:
+    """How many, since when, from where, by which frontend; and the nodes that have used up their ports."""
+    snap = balanced(
+        connected("20*30"),
+        connected("100*8", "Failed", node=B),
+        connected("10*4", "Failed", node=B, front="198.51.100.11"),
+        connected("1 -", "Failed", node=A),
+        *node_ports(B, "500*20 1024*10"),
+        *node_ports(C, "800*30"),
+        *node_ports(A, "100*30"),
+    )
+    [fault] = said(snap)[0]
+    assert fault.title == 'SNAT connections fail at load balancer "kubernetes": 841 in 8 minutes'
+    for words in (
+        "The nodes of node pool np get out by load balancer",
+        "841 SNAT connections failed in 8 minutes since 2026-03-01T07:52:00Z",
+        "the last at 2026-03-01T07:59:00Z: it goes on.",
+        "They came from aks-np-1, aks-np-0.",
+        "The frontends are 198.51.100.10, 198.51.100.11.",
+        "aks-np-1 100 % (1,024 of 1,024, for 10 minutes at 75 % or more)",
+        "aks-np-2 78 % (800 of 1,024, for 30 minutes at 75 % or more)",
+    ):
+        assert words in fault.detail
+    failed = fault.evidence["failed"]
+    assert (failed["count"], failed["minutes"], failed["goingOn"]) == (841, 8, True)
+    assert failed["nodes"] == [
+        {"node": "aks-np-1", "address": B, "count": 840},
+        {"node": "aks-np-0", "address": A, "count": 1},
+    ]
+    assert failed["frontends"] == [
+        {"address": FRONT, "count": 801},
+        {"address": "198.51.100.11", "count": 40},
+    ]
+    assert failed["series"]["values"][-9:] == [None, 100, 100, 100, 100, 110, 110, 111, 110]
+    assert [(one["node"], one["percent"], one["percentNow"]) for one in fault.evidence["ports"]] == [
+        ("aks-np-1", 100, 100),
+        ("aks-np-2", 78, 78),
+    ]
+    assert (fault.evidence["nodesAt75Percent"], fault.evidence["nodesAt90Percent"]) == (2, 1)
+    assert fault.evidence["ports"][0]["series"]["values"] == [500] * 20 + [1024] * 10
+    assert fault.confidence == "observed"
+    assert fault.resource == BALANCER
+    assert fault.subject == BALANCER.lower()
+    commands = [command for remedy in fault.remediation for command in remedy.commands]
+    assert any("--load-balancer-outbound-ports" in command for command in commands)
+    assert any("--load-balancer-idle-timeout" in command for command in commands)
+    assert any("managedNATGateway" in command for command in commands)
+    assert "kubectl get pods --all-namespaces --field-selector spec.nodeName=aks-np-1" in commands
+
+
+def test_what_a_finding_says_of_ports_alone() -> None:
+    """The fullest node in the title, and how many more there are."""
+    [fault] = said(balanced(*node_ports(A, "800*30"), *node_ports(B, "950*30"), *node_ports(C, "5*30")))[0]
+    assert fault.title == (
+        'Node aks-np-1 uses 92 % of its TCP SNAT ports at load balancer "kubernetes", '
+        "and 1 node more at 75 % or more"
+    )
+    assert fault.evidence["failed"] is None
+
+
+def test_the_same_finding_however_it_goes_on() -> None:
+    """Nearly full, failing, calming down: one finding, whose severity changes."""
+    stages = (
+        node_ports(A, "800*30"),
+        (*node_ports(A, "1024*30"), connected("5*9", "Failed")),
+        (connected("20*30"), connected("5*9 0*9", "Failed")),
+    )
+    faults = [fault for stage in stages for fault in said(balanced(*stage))[0]]
+    assert len({fault.subject for fault in faults}) == 1
+    assert [fault.severity for fault in faults] == ["warning", "critical", "warning"]
+
+
+def test_a_large_cluster_keeps_evidence_small() -> None:
+    """Hundreds of nodes at their limit are listed in part, and counted in full."""
+    addresses = [f"10.240.{number // 250}.{number % 250 + 1}" for number in range(400)]
+    nodes = pool("big", subnet("nodes", "10.240.0.0/16"), " ".join(addresses))
+    several = [one for address in addresses for one in node_ports(address, "127*30", "128*30")]
+    snap = balanced(*several, connected("1*30", "Failed", node=addresses[7]), pools=(nodes,))
+    [fault] = said(snap)[0]
+    assert fault.evidence["nodesAt90Percent"] == 400
+    assert len(fault.evidence["ports"]) == 10
+    assert "and 390 more" in fault.detail
+    assert len(json.dumps(fault.evidence)) < 6000
+    assert len(fault.detail) < 2500
+
+
+@pytest.mark.parametrize(
+    ("snap", "codes"),
+    [
+        (balanced(), ["no_data"]),
+        (snapshot(NODES, api=api_server(), balancers=(balancer(),)), ["no_data"]),
+        (
+            snapshot(
+                NODES, api=api_server(), balancers=(balancer(),), used={BALANCER: usage(missing("metrics"))}
+            ),
+            ["permission_denied"],
+        ),
+        (snapshot(NODES, api=api_server(), balancers=()), ["no_way_out"]),
+        (snapshot(NODES, api=api_server(), balancers=missing("kubernetes")), ["permission_denied"]),
+        (snapshot(api=api_server(), balancers=(balancer(),)), ["no_data"]),
+        (balanced(node_ports(A, "5*30")[0]), ["no_data"]),
+        (balanced(*CALM, pools=(NODES, pool("lost", missing("vnet")))), ["permission_denied"]),
+        (
+            balanced(
+                *CALM, pools=(pool("np", subnet("nodes", "10.240.0.0/24"), A, lost=(missing("vmss"),)),)
+            ),
+            ["permission_denied"],
+        ),
+        (translated(), ["no_data"]),
+        (translated(series("DatapathAvailability", "100*30")), ["no_data"]),
+    ],
+    ids=[
+        "no series",
+        "not looked up",
+        "metrics unread",
+        "no load balancer",
+        "load balancer unread",
+        "no pool",
+        "ports in use, none allotted",
+        "another pool unread",
+        "nodes unread",
+        "a NAT gateway without data",
+        "a NAT gateway without connections",
+    ],
+)
+def test_what_cannot_be_told(snap: Snapshot, codes: list[str]) -> None:
+    """No data is not 0, and nothing that failed to be read is healthy."""
+    faults, unknown, _ = said(snap)
+    assert (faults, unknown) == ([], codes)
+
+
+def test_what_is_unknown_does_not_hide_what_is_seen() -> None:
+    """One pool's network cannot be read, another one's connections fail."""
+    faults, unknown, _ = said(
+        balanced(connected("1*30", "Failed"), pools=(NODES, pool("lost", missing("vnet"))))
+    )
+    assert (len(faults), unknown) == (1, ["permission_denied"])
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pool("np", subnet("nodes", "10.240.0.0/24"), count=0),
+        pool("np", subnet("nodes", "10.240.0.0/24"), A, public=True),
+    ],
+    ids=["no node", "nodes with public addresses"],
+)
+def test_nothing_to_run_out_of(what: NodePool) -> None:
+    """The way out explains why there is no data."""
+    assert said(balanced(pools=(what,))) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("cluster", "code"),
+    [
+        ({"private": True}, "private_cluster"),
+        ({"vnet_integration": True}, "no_tunnel"),
+    ],
+)
+def test_not_the_tunnels_way(cluster: dict[str, Any], code: str) -> None:
+    """The numbers are kept, with what they would have meant; nothing is a fault of the tunnel's."""
+    snap = balanced(connected("3*30", "Failed"), *node_ports(A, "1000*30"), **cluster)
+    assert said(snap) == ([], [], [code])
+    [kept] = numbers(snap)
+    assert kept["failed"] == 90
+    assert kept["ports"][0]["percent"] == 97
+    assert kept["title"] == 'SNAT connections fail at load balancer "kubernetes": 90 in 30 minutes'
+    unread = snapshot(NODES, balancers=missing("kubernetes"), **cluster)
+    assert said(unread) == ([], [], [code])
+
+
+@pytest.mark.parametrize(
+    ("snap", "code"),
+    [
+        (balanced(*CALM, outbound_type="none"), "network_isolated"),
+        (balanced(*CALM, outbound_type="block"), "network_isolated"),
+        (balanced(pools=(pool("np", subnet("nodes", "10.240.0.0/24"), A, stopped=True),)), "stopped"),
+    ],
+)
+def test_not_applicable(snap: Snapshot, code: str) -> None:
+    """Nobody gets out, so nothing is counted."""
+    assert list(check(snap)) == [one for one in check(snap) if isinstance(one, NotApplicable)]
+    assert said(snap) == ([], [], [code])
+
+
+def test_numbers_are_kept_of_what_is_well() -> None:
+    """The busiest nodes with their series, for whoever looks."""
+    [kept] = numbers(balanced(*CALM))
+    assert (kept["through"], kept["kind"], kept["pools"]) == (BALANCER, "LoadBalancer", ["np"])
+    assert kept["failed"] == 0
+    assert [(one["node"], one["used"], one["allocated"]) for one in kept["ports"]] == [
+        ("aks-np-0", 150, 1024),
+        ("aks-np-1", 90, 1024),
+    ]
+    assert kept["ports"][0]["series"]["values"] == [150] * 30
+    assert kept["window"] == {"from": "2026-03-01T07:30:00Z", "to": "2026-03-01T08:00:00Z"}
+    assert "title" not in kept
+
+
+# --- other ways out --------------------------------------------------------------------------------
+
+
+def test_two_pools_by_two_ways() -> None:
+    """Behind a NAT gateway a node counts there alone, though the load balancer has it in its pool too."""
+    other = pool("nat", subnet("two", "10.240.1.0/24", gate=nat_gateway()), "10.240.1.4")
+    snap = snapshot(
+        NODES,
+        other,
+        api=api_server(),
+        balancers=(balancer(),),
+        used={
+            BALANCER: usage(window(*CALM, *node_ports("10.240.1.4", "1024*30"))),
+            GATEWAY: usage(window(by_gateway("100*30"), by_gateway("8*9", "Failed"))),
+        },
+    )
+    [fault] = said(snap)[0]
+    assert fault.resource == GATEWAY
+    assert fault.evidence["pools"] == ["nat"]
+    assert [one["pools"] for one in numbers(snap)] == [["np"], ["nat"]]
+
+
+def test_a_node_that_is_gone() -> None:
+    """It is shown for a while, with no ports any more; one that nobody could list counts by its address."""
+    gone = node_ports("10.240.0.99", "0*30", "0*30")
+    assert said(balanced(*CALM, *gone)) == ([], [], [])
+    [fault] = said(balanced(*CALM, *node_ports("10.240.0.99", "1000*30")))[0]
+    assert fault.title.startswith("Node 10.240.0.99 uses 97 %")
+
+
+DATAPATH = "DatapathAvailability"
+
+
+@pytest.mark.parametrize(
+    ("several", "severity"),
+    [
+        ((by_gateway("100*30"), series(DATAPATH, "100*30")), None),
+        ((by_gateway("100*30"), by_gateway("0*30", "Failed")), None),
+        ((by_gateway("100*30"), by_gateway("6*20", "Failed")), Severity.CRITICAL),
+        ((by_gateway("100*30"), by_gateway("6*4 0*9", "Failed", "17")), Severity.WARNING),
+        ((by_gateway("100*30"), series(DATAPATH, "100*15 80*15")), Severity.WARNING),
+        ((by_gateway("100*30"), series(DATAPATH, "50*15 100*15")), None),
+        ((by_gateway("100*30"), series(DATAPATH, "100*15 20*15")), Severity.CRITICAL),
+        ((by_gateway("100*30"), series(DATAPATH, "0*30")), Severity.CRITICAL),
+        ((by_gateway("100*30"), series("PacketDropCount", "5*30")), None),
+    ],
+    ids=[
+        "calm",
+        "no failure",
+        "failing",
+        "failed before",
+        "data path degraded",
+        "data path recovered",
+        "data path hardly there",
+        "data path gone",
+        "dropped packets alone",
+    ],
+)
+def test_at_a_nat_gateway(several: tuple[Series, ...], severity: Severity | None) -> None:
+    """Whatever the outbound type says, the gateway on the subnet is what counts."""
+    for outbound in ("managedNATGateway", "userAssignedNATGateway", "loadBalancer"):
+        faults, unknown, inapplicable = said(translated(*several, outbound_type=outbound))
+        assert [fault.severity for fault in faults] == ([severity] if severity else [])
+        assert (unknown, inapplicable) == ([], [])
+
+
+def test_what_a_finding_says_of_a_nat_gateway() -> None:
+    """Failures by protocol, dropped packets, the data path, active connections."""
+    snap = translated(
+        by_gateway("100*30"),
+        by_gateway("6*10", "Failed"),
+        by_gateway("1*10", "Failed", "17"),
+        series(DATAPATH, "80*30"),
+        series("PacketDropCount", "0*20 3*10"),
+        series("TotalConnectionCount", "4000*29 5200"),
+    )
+    [fault] = said(snap)[0]
+    assert fault.title == 'SNAT connections fail at NAT gateway "gateway": 70 in 10 minutes'
+    for words in (
+        "The nodes of node pool np get out by NAT gateway",
+        "Its data path was available for 80 % of the last 15 minutes.",
+        "It dropped 30 packets.",
+    ):
+        assert words in fault.detail
+    assert fault.evidence["failed"]["protocols"] == [
+        {"protocol": "TCP", "count": 60},
+        {"protocol": "UDP", "count": 10},
+    ]
+    assert (fault.evidence["connections"], fault.evidence["datapathPercent"]) == (5200, 80.0)
+    commands = [command for remedy in fault.remediation for command in remedy.commands]
+    assert any("nat gateway update" in command for command in commands)
+
+
+@pytest.mark.parametrize(
+    ("tcp", "udp", "severity", "title"),
+    [
+        ("20*30", "1*30", None, ""),
+        ("74.9*30", "1*30", None, ""),
+        ("20*29 75", "1*30", Severity.WARNING, "uses 75 % of its TCP SNAT ports"),
+        ("20*30", "95*30", Severity.CRITICAL, "uses 95 % of its UDP SNAT ports"),
+        ("-*30", "-*30", None, ""),
+    ],
+)
+def test_at_a_firewall(tcp: str, udp: str, severity: Severity | None, title: str) -> None:
+    """Behind a user-defined route the firewall's own ports count, which everybody behind it shares."""
+    held = [
+        series("SNATPortUtilization", values, protocol=name) for name, values in (("TCP", tcp), ("UDP", udp))
+    ]
+    used: dict[str, Usage] = {FIREWALL: usage(window(*held))}
+    snap = snapshot(ROUTED, api=api_server(), appliances={"10.0.1.4": firewall()}, used=used)
+    faults, unknown, _ = said(snap)
+    assert [fault.severity for fault in faults] == ([severity] if severity else [])
+    assert unknown == []
+    for fault in faults:
+        assert fault.title == f'Azure Firewall "fw" {title}'
+        assert fault.resource == FIREWALL
+
+
+def test_a_firewall_that_could_not_be_read() -> None:
+    """Its ports are as unknown as its rules."""
+    snap = snapshot(ROUTED, api=api_server(), appliances={"10.0.1.4": missing("fw")})
+    assert said(snap) == ([], ["permission_denied"], [])
+
+
+def test_windows_that_are_missing_stay_missing() -> None:
+    """A usage has either a window or its reason."""
+    one = usage(missing("m"))
+    assert isinstance(one.recent, Missing)
+    assert isinstance(one.history, Window)
