@@ -223,8 +223,8 @@ def _noise(plain: list[tuple[float, float]]) -> tuple[float, float]:
 
     short = max(spread(1), floor)
     long = max(short, spread(min(12, len(values) // 3)))
-    persistence = min(1 - (short / long) ** 2, 0.9)
-    return long, (1 + persistence) / (1 - persistence)
+    persistence = min(1 - (short / long) ** 2, 0.9) if long > 0 else 0.0
+    return long or 1.0, (1 + persistence) / (1 - persistence)
 
 
 def _without_spikes(plain: list[tuple[float, float]], sigma: float) -> list[tuple[float, float]]:
@@ -254,7 +254,12 @@ def _last_piece(
     deviation = max(_SPREAD * median(abs(value - level - slope * hour) for hour, value in piece), sigma / 2)
     scale = deviation * math.sqrt(wander)
     if slope * math.sqrt(spread) < 4 * scale:
-        level = median(value for _, value in piece)
+        # Without growth what is reached now goes on; a fall is not foretold either.
+        level = (
+            min(level, median(value for _, value in piece))
+            if slope < 0
+            else median(value for _, value in piece)
+        )
         slope = 0.0
 
     def error(ahead: int) -> float:
