@@ -23,23 +23,25 @@ from local.fleets.metrics import written
 from local.fleets.names import names
 from local.fleets.outbound import PORTS_PER_ADDRESS
 from local.fleets.parts import Json, guid, subscription
-from local.fleets.scenarios import (
-    DENY_KUBELET,
-    DENY_OUTBOUND,
-    DENY_VNET,
+from local.fleets.scenario import (
     HUB,
-    LOST,
     NODES,
     SUBSCRIPTIONS,
     SYSTEM_AND_WORKERS,
     WEB_RULES,
     Scenario,
-    access,
     byo,
+    two_subnets,
+)
+from local.fleets.scenarios import (
+    DENY_KUBELET,
+    DENY_OUTBOUND,
+    DENY_VNET,
+    LOST,
+    access,
     deny_from,
     deny_range,
     sample,
-    two_subnets,
 )
 from local.fleets.tags import service_tags
 

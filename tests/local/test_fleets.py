@@ -19,7 +19,8 @@ from local.azure.arm import ArmPath
 from local.azure.machines import Layout
 from local.azure.store import Store
 from local.fleets import build
-from local.fleets.scenarios import LOST, PLATFORM, SUBSCRIPTIONS, WORKLOADS, sample
+from local.fleets.scenario import PLATFORM, SUBSCRIPTIONS, WORKLOADS
+from local.fleets.scenarios import LOST, sample
 from local.nodes.client import Fabric, unavailable
 from packets.addresses import parse_prefixes
 from tests.simulator import ROOT, SAMPLE, RunningSimulator
