@@ -139,7 +139,7 @@ def generate(options: argparse.Namespace) -> Iterator[Scenario]:
 
 
 def _most(pool: Pool) -> int:
-    """Nodes of a pool at the very most, while the largest of it is upgraded."""
+    """Nodes of a pool at the very most: grown as far as it may, and being upgraded."""
     return math.ceil(1.1 * (pool.count + 7)) + 1
 
 

@@ -96,7 +96,10 @@ def _near() -> list[Scenario]:
             Cluster(
                 name="aks-feeds-weu",
                 subscription=WORKLOADS,
-                use=Use(nodes={("system", 0): NodeUse(tcp=Shape(base=666, per_day=614, noise=8, floor=60))}),
+                use=Use(
+                    nodes={("system", 0): NodeUse(tcp=Shape(base=666, per_day=614, noise=8, floor=60))},
+                    others=NodeUse(tcp=Shape(base=68, daily=6, noise=8)),
+                ),
             ),
             "a node has kept ports since yesterday: 65 % now, and all 1,024 in about 14 hours",
             "pass",

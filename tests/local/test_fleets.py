@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,12 @@ from local.azure.arm import ArmPath
 from local.azure.machines import Layout
 from local.azure.store import Store
 from local.fleets import build
-from local.fleets.scenario import PLATFORM, SUBSCRIPTIONS, WORKLOADS
+from local.fleets.clusters import Cluster, Gateway, Pool
+from local.fleets.documents import documents
+from local.fleets.outbound import default_ports
+from local.fleets.scenario import NODES, PLATFORM, SUBSCRIPTIONS, WORKLOADS, byo
 from local.fleets.scenarios import LOST, sample
+from local.fleets.use import Shape
 from local.nodes.client import Fabric, unavailable
 from packets.addresses import parse_prefixes
 from tests.simulator import ROOT, SAMPLE, RunningSimulator
@@ -205,6 +210,7 @@ def test_every_outcome_is_in_the_sample() -> None:
     every = {"pass", "fail", "unknown", "not_applicable"}
     assert {item.outcome for item in sample()} == every
     assert {item.egress for item in sample()} == every
+    assert {item.snat for item in sample()} == {item.capacity for item in sample()} == every
 
 
 def test_every_api_server_has_a_name(content: fleet.Fleet) -> None:
@@ -382,6 +388,291 @@ def test_tags_decide_where_they_are_published(content: fleet.Fleet) -> None:
     assert len(servers) == len(set(servers)) == len(sample()) - 1
 
 
+# Ways out
+
+
+ASKED: dict[str, dict[str, set[str]]] = {
+    "microsoft.network/loadbalancers": {
+        "UsedSnatPorts": {"FrontendIPAddress", "BackendIPAddress", "ProtocolType", "IsAwaitingRemoval"},
+        "AllocatedSnatPorts": {"FrontendIPAddress", "BackendIPAddress", "ProtocolType", "IsAwaitingRemoval"},
+        "SnatConnectionCount": {"FrontendIPAddress", "BackendIPAddress", "ConnectionState"},
+    },
+    "microsoft.network/natgateways": {
+        "SNATConnectionCount": {"Protocol", "ConnectionState"},
+        "TotalConnectionCount": {"Protocol"},
+        "PacketDropCount": set(),
+        "DatapathAvailability": set(),
+    },
+    "microsoft.network/azurefirewalls": {"SNATPortUtilization": {"Protocol"}},
+}
+"""The metrics of each type, as Azure writes them, with their dimensions (which a time series has all)."""
+
+type Sampled = dict[str, list[tuple[dict[str, str], dict[str, Any]]]]
+"""Time series by metric: their dimensions and their shapes."""
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, Sampled]:
+    """What the sample's metrics files hold, by the resource's id in lower case."""
+    found: dict[str, Sampled] = {}
+    for file in SAMPLE.glob("*/*.metrics.json"):
+        for identifier, answer in json.loads(file.read_text()).items():
+            assert identifier.lower() not in found
+            found[identifier.lower()] = {
+                metric["name"]["value"]: [
+                    (
+                        {one["name"]["value"]: one["value"] for one in series["metadatavalues"]},
+                        series["shape"],
+                    )
+                    for series in metric["timeseries"]
+                ]
+                for metric in answer["value"]
+            }
+    return found
+
+
+def outbound_rules(content: fleet.Fleet, balancer: Any) -> Iterator[tuple[Any, list[str], list[str]]]:
+    """Each outbound rule of a load balancer, with the addresses of its frontends and of its nodes."""
+    inside = {str(part["id"]).lower(): part["properties"] for part in parts(balancer)}
+    for rule in balancer["properties"]["outboundRules"]:
+        frontends: list[str] = []
+        for frontend in rule["properties"]["frontendIPConfigurations"]:
+            held = inside[frontend["id"].lower()]
+            source = (held.get("publicIPAddress") or held["publicIPPrefix"])["id"].lower()
+            public = content.resources[source]["properties"]
+            assert frontend["id"].lower() in json.dumps(public).lower()
+            frontends += map(str, ipaddress.ip_network(public.get("ipPrefix") or public["ipAddress"]))
+        pool = inside[rule["properties"]["backendAddressPool"]["id"].lower()]
+        yield rule, frontends, [address(content, one["id"]) for one in pool["backendIPConfigurations"]]
+
+
+def address(content: fleet.Fleet, configuration: str) -> str:
+    """The address of an interface's IP configuration."""
+    interface, _, name = configuration.lower().partition("/ipconfigurations/")
+    [held] = [
+        one["properties"]["privateIPAddress"]
+        for one in content.resources[interface]["properties"]["ipConfigurations"]
+        if one["name"].lower() == name
+    ]
+    return str(held)
+
+
+def test_metrics_are_azures(content: fleet.Fleet, measured: dict[str, Sampled]) -> None:
+    """Of resources of the fleet, by names in Azure's case, each time series once and with every dimension."""
+    for identifier, metrics in measured.items():
+        assert identifier in content.resources
+        known = ASKED[ArmPath.parse(identifier).type.lower()]
+        assert metrics.keys() == known.keys()
+        for name, several in metrics.items():
+            assert several
+            assert all(dimensions.keys() == known[name] for dimensions, _ in several)
+            assert len({json.dumps(dimensions, sort_keys=True) for dimensions, _ in several}) == len(several)
+
+
+def test_ports_are_those_of_the_rules(content: fleet.Fleet, measured: dict[str, Sampled]) -> None:
+    """Allotted to nodes on frontends of their load balancer, no more than there are, and used in order."""
+    for balancer in of_type(content, "Microsoft.Network/loadBalancers"):
+        metrics = measured.get(balancer["id"].lower())
+        if metrics is None:
+            continue
+        allotted = {
+            (one["FrontendIPAddress"], one["BackendIPAddress"], one["ProtocolType"]): shape["base"]
+            for one, shape in metrics["AllocatedSnatPorts"]
+        }
+        used = {
+            (one["FrontendIPAddress"], one["BackendIPAddress"], one["ProtocolType"]): shape
+            for one, shape in metrics["UsedSnatPorts"]
+        }
+        assert used.keys() == allotted.keys()
+        assert all(shape.get("cap", allotted[key]) == allotted[key] for key, shape in used.items())
+        ruled: dict[tuple[str, str], tuple[Any, list[str]]] = {}
+        for rule, frontends, nodes in outbound_rules(content, balancer):
+            ruled |= {(frontend, node): (rule, frontends) for frontend in frontends for node in nodes}
+            for frontend in frontends:
+                every = [ports for key, ports in allotted.items() if key[0] == frontend and key[2] == "TCP"]
+                assert 0 < sum(every) <= 64_000
+                assert max(every) * len(nodes) <= 64_000
+        for frontend, node, protocol in allotted:
+            rule, frontends = ruled[frontend, node]
+            explicit = rule["properties"]["allocatedOutboundPorts"]
+            own = [allotted[one, node, protocol] for one in frontends]
+            assert len(set(own)) == 1
+            assert not explicit or sum(own) == explicit
+            levels = [used[one, node, protocol]["base"] for one in frontends]
+            assert all(
+                level == 0 or used[before, node, protocol].get("cap")
+                for before, level in zip(frontends, levels[1:], strict=False)
+            )
+        for one, _ in metrics["SnatConnectionCount"]:
+            assert (one["FrontendIPAddress"], one["BackendIPAddress"]) in ruled
+
+
+@pytest.mark.parametrize(
+    ("members", "ports"),
+    [(1, 1024), (50, 1024), (51, 512), (101, 256), (201, 128), (401, 64), (801, 32), (1000, 32)],
+)
+def test_ports_by_default(members: int, ports: int) -> None:
+    """What Azure's documentation has in its table."""
+    assert default_ports(members) == ports
+
+
+def test_clusters_and_their_load_balancers_agree(content: fleet.Fleet) -> None:
+    """On addresses, ports and the idle timeout."""
+    kinds = set()
+    for document in of_type(content, "Microsoft.ContainerService/managedClusters"):
+        profile = document["properties"]["networkProfile"].get("loadBalancerProfile")
+        if profile is None:
+            continue
+        scope = f"/{document['properties']['nodeResourceGroup']}/providers/microsoft.network/loadbalancers/"
+        [balancer] = of_type(content, "Microsoft.Network/loadBalancers", scope.lower())
+        effective = {one["id"].lower() for one in profile["effectiveOutboundIPs"]}
+        inside = {str(part["id"]).lower(): part["properties"] for part in parts(balancer)}
+        sources = set()
+        for rule in balancer["properties"]["outboundRules"]:
+            for name in ("allocatedOutboundPorts", "idleTimeoutInMinutes"):
+                assert rule["properties"][name] == profile[name]
+            for frontend in rule["properties"]["frontendIPConfigurations"]:
+                held = inside[frontend["id"].lower()]
+                sources.add((held.get("publicIPAddress") or held["publicIPPrefix"])["id"].lower())
+        assert sources == effective
+        [kind] = profile.keys() & {"managedOutboundIPs", "outboundIPs", "outboundIPPrefixes"}
+        managed = profile.get("managedOutboundIPs", {})
+        assert not managed or managed["count"] + managed.get("countIPv6", 0) == len(effective)
+        owned = [one for part in profile[kind].values() if kind != "managedOutboundIPs" for one in part]
+        assert {one["id"].lower() for one in owned} == (set() if managed else effective)
+        kinds.add(kind)
+    assert len(kinds) == 3
+
+
+def test_nat_gateways_hang_where_they_say(content: fleet.Fleet, measured: dict[str, Sampled]) -> None:
+    """Subnets, gateways and addresses name each other; whoever gets out by one uses no load balancer."""
+    subnets = {
+        (subnet["id"].lower(), gateway["id"].lower())
+        for document in of_type(content, "Microsoft.Network/virtualNetworks")
+        for subnet in document["properties"]["subnets"]
+        if (gateway := subnet["properties"].get("natGateway"))
+    }
+    users = {
+        (document["id"].lower(), gateway["id"].lower())
+        for document in of_type(content, "Microsoft.Network/publicIPAddresses")
+        if (gateway := document["properties"].get("natGateway"))
+    }
+    gateways = of_type(content, "Microsoft.Network/natGateways")
+    for ends, field in ((subnets, "subnets"), (users, "publicIpAddresses")):
+        assert ends == {
+            (end["id"].lower(), gateway["id"].lower())
+            for gateway in gateways
+            for end in gateway["properties"][field]
+        }
+    assert (
+        {gateway["id"].lower() for gateway in gateways}
+        == {gateway for _, gateway in subnets}
+        <= set(measured)
+    )
+    behind = {
+        (identifier.partition("/providers/")[0].split("/")[4], one["properties"]["privateIPAddress"])
+        for identifier, document in content.resources.items()
+        if "/networkinterfaces/" in identifier
+        for one in document["properties"]["ipConfigurations"]
+        if one["properties"]["subnet"]["id"].lower() in {subnet for subnet, _ in subnets}
+    }
+    assert behind
+    balanced = {
+        (identifier.split("/")[4], dimensions["BackendIPAddress"])
+        for identifier, metrics in measured.items()
+        for dimensions, _ in metrics.get("UsedSnatPorts", ())
+    }
+    assert not behind & balanced
+
+
+def test_who_gets_out_is_measured(content: fleet.Fleet, measured: dict[str, Sampled]) -> None:
+    """Every load balancer with nodes behind it, but for the one of which Azure Monitor has nothing."""
+    unmeasured = {
+        document["id"].split("/")[4].split("_")[2].lower()
+        for document in of_type(content, "Microsoft.Network/loadBalancers")
+        if document["id"].lower() not in measured
+    }
+    assert unmeasured == {"aks-sandbox-neu", "aks-loyalty-weu", "aks-signals-neu"}
+    [hub] = of_type(content, "Microsoft.Network/azureFirewalls")
+    assert hub["id"].lower() in measured
+
+
+def test_failures_are_where_they_are_told_of(measured: dict[str, Sampled]) -> None:
+    """Azure has no time series of what never happened."""
+    failing = {
+        identifier.split("/")[4].split("_")[2]
+        for identifier, metrics in measured.items()
+        for name in metrics.keys() & {"SnatConnectionCount", "SNATConnectionCount"}
+        if any(dimensions["ConnectionState"] == "Failed" for dimensions, _ in metrics[name])
+    }
+    assert failing == {"aks-crawler-weu", "aks-notify-neu", "aks-clinic-weu"}
+
+
+def test_what_a_pool_may_be_told() -> None:
+    """How far it grows, how it is upgraded, and whether nodes have addresses of their own to get out by."""
+    pools = (
+        Pool(most=12, surge="33%"),
+        Pool(name="fixed", mode="User", autoscaling=False),
+        Pool(name="own", mode="User", public_addresses=True),
+    )
+    made = documents(Cluster(name="aks-a-weu", subscription=WORKLOADS, pools=pools))
+    grows, fixed, own = made["cluster.json"]["properties"]["agentPoolProfiles"]
+    assert (grows["minCount"], grows["maxCount"], grows["upgradeSettings"]["maxSurge"]) == (3, 12, "33%")
+    assert (fixed["enableAutoScaling"], "maxCount" in fixed) == (False, False)
+    assert [one["enableNodePublicIP"] for one in (grows, fixed, own)] == [False, False, True]
+    addressed = [
+        "publicIPAddressConfiguration" in json.dumps(one) for one in made["scale-sets.json"]["value"]
+    ]
+    assert addressed == [False, False, True]
+    [metrics] = made["use.metrics.json"].values()
+    used = {
+        one["value"]
+        for series in metrics["value"][0]["timeseries"]
+        for one in series["metadatavalues"]
+        if one["name"]["value"] == "BackendIPAddress"
+    }
+    assert used == {f"10.224.0.{host}" for host in range(4, 10)}
+
+
+def test_a_cluster_on_its_owners_nat_gateway() -> None:
+    """Nothing of the load balancer is there, and the gateway lies beside the network."""
+    made = documents(
+        Cluster(
+            name="aks-a-weu",
+            subscription=WORKLOADS,
+            network=byo("a-weu", 1, gateway=Gateway(name="ng", addresses=3)),
+            pools=NODES,
+            outbound="userAssignedNATGateway",
+        )
+    )
+    assert "loadBalancerProfile" not in made["cluster.json"]["properties"]["networkProfile"]
+    types = Counter(one["type"].rpartition("/")[2] for one in made["network.json"])
+    assert types == {"virtualNetworks": 1, "natGateways": 1, "publicIPAddresses": 3}
+    assert [identifier.split("/")[4:] for identifier in made["use.metrics.json"]] == [
+        ["rg-net-a-weu", "providers", "Microsoft.Network", "natGateways", "ng"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts_of_it"),
+    [
+        (Shape(base=500, daily=90, noise=9), [Shape(base=500, daily=90, noise=9), Shape(base=0)]),
+        (Shape(base=1300), [Shape(base=1300, cap=1024), Shape(base=276)]),
+        (Shape(base=1000, noise=50), [Shape(base=1000, noise=50, cap=1024), Shape(base=-24, noise=50)]),
+        (
+            Shape(base=3000, per_day=900, floor=1100, gaps=0.5),
+            [
+                Shape(base=3000, per_day=900, floor=1100, gaps=0.5, cap=1024),
+                Shape(base=1976, per_day=900, floor=76, gaps=0.5, cap=1024),
+            ],
+        ),
+    ],
+)
+def test_the_first_frontend_is_used_up_before_the_next(shape: Shape, parts_of_it: list[Shape]) -> None:
+    """What is beyond the ports on one address is used on the next one."""
+    assert [shape.between(low, low + 1024) for low in (0, 1024)] == parts_of_it
+
+
 # Nodes
 
 
@@ -470,6 +761,11 @@ def test_a_fleet_of_any_size(tmp_path: Path) -> None:
     assert (len(told), told.count("fail"), told.count("pass")) == (40, 10, 30)
     ways_out = [item["egress-tunnel-port"] for item in json.loads(outcomes.read_text()).values()]
     assert ways_out == ["pass"] * 40
+    ports = [
+        (one["snat-exhaustion"], one["snat-capacity"]) for one in json.loads(outcomes.read_text()).values()
+    ]
+    assert ports == [("pass", "pass")] * 40
+    assert len(list((tmp_path / "fleet").glob("*/use.metrics.json"))) == 40
     assert (len(made.names), bool(made.service_tags)) == (40, True)
     for identifier, document in made.resources.items():
         assert set(unmodelled(MODELS[ArmPath.parse(identifier).type.lower()](document))) <= {
@@ -477,6 +773,18 @@ def test_a_fleet_of_any_size(tmp_path: Path) -> None:
         }
         if identifier.split("/")[-2] == "virtualmachinescalesets":
             assert document["sku"]["capacity"] == 2
+
+
+def test_many_nodes_have_ports_enough(tmp_path: Path) -> None:
+    """Also when pools have grown as far as they may and are upgraded: no step of Azure's default is near."""
+    made = make(tmp_path / "fleet", "--clusters", "12", "--nodes", "60")
+    for document in of_type(made, "Microsoft.ContainerService/managedClusters"):
+        properties = document["properties"]
+        most = [pool["maxCount"] for pool in properties["agentPoolProfiles"]]
+        ports = properties["networkProfile"]["loadBalancerProfile"]["allocatedOutboundPorts"]
+        assert ports % 8 == 0
+        assert ports * len(most) > 256
+        assert ports * sum(count + -(-count // 10) for count in most) <= 64_000
 
 
 def test_the_same_seed_makes_the_same_fleet(tmp_path: Path) -> None:
