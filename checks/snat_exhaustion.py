@@ -27,8 +27,7 @@ Fix: let applications reuse connections (pooling), the busiest nodes' first. Giv
 aks update --load-balancer-outbound-ports`), with more outbound addresses where they have to come from
 somewhere, and a shorter idle timeout. Where that does not do, let the cluster go out by a NAT gateway.
 
-Documentation:
-https://learn.microsoft.com/troubleshoot/azure/azure-kubernetes/connectivity/snat-port-exhaustion
+Documentation: https://learn.microsoft.com/troubleshoot/azure/azure-kubernetes/connectivity/snat-port-exhaustion
 """
 
 from collections import Counter

@@ -115,7 +115,9 @@ def count_azure_request(url: str, status: int) -> None:
     """Count one try of a request to Azure; status 0 where there was no answer."""
     if _telemetry.instruments is not None:
         found = _PROVIDER.findall(url)
-        provider = found[-1].lower() if found else "microsoft.resources"
+        # The batch interface names no provider; its queries are of metrics.
+        other = "microsoft.insights" if "/metrics:getbatch?" in url.lower() else "microsoft.resources"
+        provider = found[-1].lower() if found else other
         _telemetry.instruments.requests.add(1, {"provider": provider, "status": status})
 
 

@@ -28,6 +28,8 @@ def documents(kind: str) -> list[dict[str, Any]]:
     """The cluster's resources of one kind."""
     found: list[dict[str, Any]] = []
     for file in (ROOT / "local/fleets/sample" / CLUSTER).glob("*.json"):
+        if file.name.endswith(".metrics.json"):
+            continue
         content = json.loads(file.read_text())
         found += content if isinstance(content, list) else content.get("value", [content])
     return [one for one in found if one.get("type", "").lower().endswith(kind.lower())]

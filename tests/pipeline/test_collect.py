@@ -60,6 +60,8 @@ def documents(name: str, kind: str = "") -> list[Resource]:
     """The resources in a cluster's folder of the fleet, of one kind or all."""
     found: list[Resource] = []
     for file in sorted((SAMPLE / name).glob("*.json")):
+        if file.name.endswith(".metrics.json"):
+            continue
         content = json.loads(file.read_text())
         found += content if isinstance(content, list) else content.get("value", [content])
     return [one for one in found if not kind or one.get("type", "").lower() == kind.lower()]

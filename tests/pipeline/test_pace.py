@@ -86,6 +86,30 @@ async def test_a_post_that_only_reads_is_let_through() -> None:
             await policy(wire).send(asked(method, url))
 
 
+METRICS = (
+    "https://westeurope.metrics.monitor.azure.com/subscriptions/AAA/metrics:getBatch?api-version=2024-02-01"
+)
+
+
+async def test_a_query_for_metrics_is_let_through() -> None:
+    """It is no request of ARM's: it draws on none of its buckets, and a 429 holds back metrics alone."""
+    wire = Wire(Answer(429, Retry_After="7"))
+    pacer = Pacer()
+    await policy(wire, pacer).send(asked("POST", METRICS))
+    assert wire.sent == ["POST"]
+    now = asyncio.get_running_loop().time()
+    assert pacer.budget(URL, "metrics").not_before == pytest.approx(now + 7, abs=2)
+    assert (pacer.budget(URL).not_before, pacer.budget(URL, "writes").not_before) == (0, 0)
+    assert pacer.is_held(URL)
+    for method, url in (
+        ("PUT", METRICS),
+        ("POST", METRICS.replace("getBatch?", "getBatch/x?")),
+        ("POST", f"{URL}?x=/metrics:getBatch"),
+    ):
+        with pytest.raises(ReadOnlyError):
+            await policy(wire).send(asked(method, url))
+
+
 INSTANCE = (
     "https://management.azure.com/subscriptions/AAA/resourceGroups/MC_g/providers/Microsoft.Compute/"
     "virtualMachineScaleSets/s/virtualMachines/0/runCommand?api-version=2026-04-01"

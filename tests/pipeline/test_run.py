@@ -10,6 +10,7 @@ from facts.finding import (
     CheckResult,
     Fault,
     NotApplicable,
+    Observed,
     Outcome,
     Reason,
     Remediation,
@@ -90,6 +91,26 @@ def test_what_is_made_of_a_checks_statements(
     [result] = run(check_that_says(*statements))
     assert (result.check, result.outcome, list(result.reasons)) == ("c", outcome, reasons)
     assert len(result.findings) == findings
+
+
+@pytest.mark.parametrize(
+    ("statements", "outcome", "evidence"),
+    [
+        ([Observed(evidence={"a": 1})], "pass", {"a": 1}),
+        ([Observed(evidence={"a": 1}), Observed(evidence={"b": 2})], "pass", {"a": 1, "b": 2}),
+        ([Observed(evidence={"a": 1}), NotApplicable(reason=PRIVATE)], "not_applicable", {"a": 1}),
+        ([fault(), Observed(evidence={"a": 1})], "fail", {"a": 1}),
+        ([Unknown(reason=TIMEOUT), Observed(evidence={"a": 1})], "unknown", {"a": 1}),
+        ([Observed(evidence={})], "pass", None),
+        ([], "pass", None),
+    ],
+)
+def test_what_is_observed_is_kept_and_decides_nothing(
+    statements: list[Statement], outcome: str, evidence: dict[str, int] | None
+) -> None:
+    """Numbers that are worth keeping, whatever the outcome."""
+    [result] = examine(snapshot(), scan_id="s", checks=[check_that_says(*statements)])
+    assert (result.outcome, result.evidence) == (outcome, evidence)
 
 
 def test_a_finding_is_stamped() -> None:
