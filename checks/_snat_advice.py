@@ -222,12 +222,14 @@ def _summary(held: Sequence[_Held], plans: Sequence[Plan]) -> str:
     """Ports and addresses after the change and before, and for how many nodes they are enough."""
     ports = plans[0].ports
     now = [one.present for one in held if one.present is not None]
-    if now and all(each == ports for each in now):
-        sentences = [f"Fix the number of ports for each node at the {ports:,} that it has now"]
-    elif now:
-        sentences = [f"Let each node have {ports:,} SNAT ports, instead of {min(now):,}"]
-    else:
+    if not now:
         sentences = [f"Let each node have {ports:,} SNAT ports"]
+    elif any(each != ports for each in now):
+        sentences = [f"Let each node have {ports:,} SNAT ports, instead of {min(now):,}"]
+    elif all(one.rule.allocated_ports for one in held):
+        sentences = [f"Keep {ports:,} SNAT ports for each node, on more addresses"]
+    else:
+        sentences = [f"Fix the number of ports for each node at the {ports:,} that it has now"]
     for one, each in zip(held, plans, strict=True):
         version = f" of IPv{ip_version(one.rule)}" if len(held) > 1 else ""
         room = fits(ports, each.addresses, one.blocks)
