@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 from azure.core.rest import HttpRequest
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from facts import resource_id
 from facts.filters import Missing
@@ -299,22 +299,47 @@ class _Reader:
     async def _told(
         self, batch: tuple[str, ...], question: _Question, span: _Span
     ) -> dict[str, tuple[_Held, ...] | Missing]:
-        """What one call brought, or why it did not.
-
-        Azure refuses a whole call for one resource that it does not find or cannot be asked about: then each
-        half is asked by itself, until those stand alone.
-        """
+        """What one call brought, or why it did not."""
         try:
             async with asyncio.timeout(READ_SECONDS):
                 body = await self._ask(batch, question, span)
             return self._understood(body, batch, question, span)
         except Exception as error:  # noqa: BLE001 - whatever went wrong has to be told, not to end the scan
-            status = getattr(error, "status_code", None)
-            if status in {400, 404} and len(batch) > 1:
-                middle = len(batch) // 2
-                halves = [await self._told(half, question, span) for half in (batch[:middle], batch[middle:])]
-                return {**halves[0], **halves[1]}
+            if getattr(error, "status_code", None) in {400, 404} and len(batch) > 1:
+                return await self._apart(batch, question, span)
             return {key: self._missing(key, error) for key in batch}
+
+    async def _apart(
+        self, batch: tuple[str, ...], question: _Question, span: _Span
+    ) -> dict[str, tuple[_Held, ...] | Missing]:
+        """What is left of a call that Azure refused as a whole, as it does for one resource that is gone.
+
+        Each half is asked by itself, until those that are at fault stand alone. Where the first and the last
+        are refused by themselves too it is the question that Azure does not take, and nobody else is asked.
+        """
+        ends = {
+            **await self._told(batch[:1], question, span),
+            **await self._told(batch[-1:], question, span),
+        }
+        within = batch[1:-1]
+        if all(isinstance(one, Missing) for one in ends.values()):
+            refused = next(one for one in ends.values() if isinstance(one, Missing))
+            if refused.reason.code == "azure_error":
+                return {key: self._as_of(key, refused) for key in batch}
+        middle = (len(within) + 1) // 2
+        for half in (within[:middle], within[middle:]):
+            if half:
+                ends |= await self._told(half, question, span)
+        return ends
+
+    def _as_of(self, key: str, missing: Missing) -> Missing:
+        """The same reason, said of another resource."""
+        message = missing.reason.message.replace(missing.what, self._what(key))
+        reason = structs.replace(missing.reason, message=message, resource=key)
+        return Missing(what=self._what(key), resource_id=key, reason=reason)
+
+    def _what(self, key: str) -> str:
+        return f'metrics of {_KINDS[self._kind].words} "{key.rsplit("/", 1)[-1]}"'
 
     async def _ask(self, batch: tuple[str, ...], question: _Question, span: _Span) -> bytes:
         query = {
@@ -359,8 +384,7 @@ class _Reader:
         return found
 
     def _missing(self, key: str, error: Exception) -> Missing:
-        name = key.rsplit("/", 1)[-1]
-        what = f'metrics of {_KINDS[self._kind].words} "{name}"'
+        what = self._what(key)
         reason = reason_for(error, what=what, resource_id=key, action=ACTION)
         if reason.code == "permission_denied":
             message = (

@@ -213,6 +213,25 @@ async def test_one_that_is_gone_does_not_hide_its_neighbours(
     assert len(recent(neighbour).series) == 4
 
 
+async def test_a_question_that_azure_does_not_take(
+    azure: RunningSimulator, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is at fault and not one of the resources: they are not asked about one after the other."""
+    kind = "microsoft.network/loadbalancers"
+    odd = module._Questions(
+        namespace="Microsoft.Network/loadBalancers",
+        recent=(module._Question(("Nonsense",), "total"),),
+        history=module._ASKED[kind].history,
+    )
+    monkeypatch.setitem(module._ASKED, kind, odd)
+    usage = await read_usage(Inventory(clients), balancer_id(9), WEU)
+    assert isinstance(usage.recent, Missing)
+    assert usage.recent.reason.code == "azure_error"
+    assert "Valid metrics" in usage.recent.reason.message
+    assert isinstance(usage.history, Window)
+    assert asked(azure).count(f"{WEU} Nonsense") == 3
+
+
 async def test_one_that_no_list_shows_is_asked_about_alone(azure: RunningSimulator, clients: Clients) -> None:
     """As where the identity may not list them."""
     azure.fault(kind="403", match={"action": "Microsoft.Network/loadBalancers/read"})
