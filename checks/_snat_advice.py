@@ -506,7 +506,7 @@ def _pooling(way: WayOut, busiest: Sequence[str]) -> Remediation:
     """Applications that reuse connections, those on the busiest nodes first."""
     existing = set(way.nodes.values())
     names = [name for name in dict.fromkeys(busiest) if name in existing][:NAMED]
-    where = f" on the busiest nodes ({', '.join(names)}) first" if names else ""
+    where = f" on the busiest node{'s' * (len(names) > 1)} ({', '.join(names)}) first" if names else ""
     return Remediation(
         summary=(
             f"Let applications{where} keep and reuse connections (pooling, HTTP keep-alive) instead of "

@@ -568,7 +568,7 @@ def _exhaustion(case: _Case, window: Window, soon: Sequence[tuple[_Course, Forec
     """Use that reaches the limit soon, or has: the first that does, and what else does."""
     way = case.way
     course, first = soon[0]
-    busiest = [one for one in case.used.of_protocol(course.protocol, course.version) if one.highest][:BUSIEST]
+    busiest = _busiest(case.used.of_protocol(course.protocol, course.version))
     names = [way.nodes.get(one.address, one.address) for one in busiest]
     passed = datetime.fromisoformat(case.snapshot.taken_at) - _end(window)
     hours = max((first.reaches or 0.0) - passed / timedelta(hours=1), 0.0)
@@ -621,6 +621,11 @@ def _exhaustion(case: _Case, window: Window, soon: Sequence[tuple[_Course, Forec
     )
 
 
+def _busiest(used: Sequence[PortUse]) -> list[PortUse]:
+    """Some nodes that use many ports: half as many as the busiest at least."""
+    return [one for one in used if one.highest and one.highest * 2 >= used[0].highest][:BUSIEST]
+
+
 def _forecast_title(way: WayOut, course: _Course, found: Forecast, hours: float) -> str:
     limit = f"{round(course.limit):,}"
     match way.gate:
@@ -639,12 +644,10 @@ def _forecast_title(way: WayOut, course: _Course, found: Forecast, hours: float)
 def _level_words(way: WayOut, course: _Course, found: Forecast) -> str:
     """What is used now, of how much, and how it grows."""
     unit = ""
+    level = f"{round(min(found.level, course.limit)):,}"
     match way.gate:
         case LoadBalancer():
-            use = (
-                f"The busiest node uses about {round(found.level):,} of its {round(course.limit):,} "
-                f"{course.name} ports"
-            )
+            use = f"The busiest node uses about {level} of its {round(course.limit):,} {course.name} ports"
         case NatGateway():
             use = (
                 f"About {round(found.level):,} connections are open at a time, and its addresses have "
@@ -652,7 +655,7 @@ def _level_words(way: WayOut, course: _Course, found: Forecast) -> str:
             )
         case Firewall():
             unit = " %"
-            use = f"About {round(found.level):,} % of its {course.name} ports are in use"
+            use = f"About {level} % of its {course.name} ports are in use"
     apart = ", leaving aside the rhythm of days and weeks" if found.rhythm else ""
     if found.per_day > 0:
         return f"{use}{apart}, and {max(round(found.per_day), 1):,}{unit} more each day."

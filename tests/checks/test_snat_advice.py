@@ -490,7 +490,7 @@ def test_pooling_names_the_busiest_nodes() -> None:
     five = pool("user", NODES, "10.240.1.4 10.240.1.5 10.240.1.6 10.240.1.7 10.240.1.8")
     told = ["aks-user-3", "10.240.9.9", "aks-user-0", "aks-user-3", "aks-user-1", "aks-user-2"]
     last = advice(behind(balancer(), five), peak=900.0, busiest=told)[-1]
-    assert "(aks-user-3, aks-user-0, aks-user-1) first" in last.summary
+    assert "on the busiest nodes (aks-user-3, aks-user-0, aks-user-1) first" in last.summary
     assert list(last.commands) == [
         f"kubectl get pods --all-namespaces --field-selector spec.nodeName={name}"
         for name in ("aks-user-3", "aks-user-0", "aks-user-1")

@@ -518,7 +518,22 @@ def test_a_limit_that_is_reached_in_words() -> None:
         'TCP SNAT ports of the busiest node at load balancer "kubernetes" have run out: all 1,024 are in use'
     )
     assert "That has reached the limit. So does UDP, at 2026-03-01T" in found.detail
+    assert "uses about 1,024 of its 1,024 TCP ports" in found.detail
     assert set(found.evidence["forecast"]) == {"TCP", "UDP"}
+
+
+def test_who_is_named_as_busiest() -> None:
+    """Three at the most, and nobody who uses less than half of what the busiest does."""
+    five = pool("user", NODES, "10.240.1.4 10.240.1.5 10.240.1.6 10.240.1.7 10.240.1.8", surge="1")
+    counts = {4: 300, 5: 800, 6: 400, 7: 399, 8: 700}
+    busy = [one for host, count in counts.items() for one in node_ports(f"10.240.1.{host}", f"{count}*30")]
+    found = fault(forecast_of({"TCP": rising(800, 400, 2)}, window(*busy), pools=(five,)))
+    assert [one["used"] for one in found.evidence["busiest"]] == [800, 700, 400]
+    alone = window(*busy[2:4], *busy[:2])
+    assert [
+        one["node"]
+        for one in fault(forecast_of({"TCP": rising(800, 400, 2)}, alone, pools=(five,))).evidence["busiest"]
+    ] == ["aks-user-1"]
 
 
 @pytest.mark.parametrize(
