@@ -460,10 +460,10 @@ SOON = ("warning", "kubernetes#forecast")
         ({"TCP": flat(950)}, []),  # high, but it does not grow
         ({"TCP": rising(500, 10)}, []),
         ({"TCP": rising(700, 200, 4)}, []),  # in 39 hours
-        ({"TCP": rising(800, 400, 2)}, [SOON]),  # in 13
-        ({"UDP": rising(800, 400, 2)}, [SOON]),
-        ({"TCP": flat(80), "UDP": rising(800, 400, 2)}, [SOON]),
-        ({"TCP": rising(1030, 400, 2)}, [SOON]),  # it is there
+        ({"TCP": rising(900, 200, 4)}, [SOON]),  # in 15
+        ({"UDP": rising(900, 200, 4)}, [SOON]),
+        ({"TCP": flat(80), "UDP": rising(900, 200, 4)}, [SOON]),
+        ({"TCP": rising(1030, 200, 4)}, [SOON]),  # it is there
         ({"TCP": flat(1100)}, [SOON]),
         ({"TCP": tuple(1000 - value for value in rising(800, 20))}, []),  # it falls
         ({"TCP": (None,) * (HOURS - 10) + flat(900)[:10]}, []),  # too little to say
@@ -485,23 +485,23 @@ def test_a_forecast_in_words() -> None:
         *node_ports("10.240.1.5", "790*30"),
         *node_ports("10.240.1.4", "12*30", protocol="UDP"),
     )
-    found = fault(forecast_of({"TCP": rising(800, 400, 2), "UDP": flat(12)}, window(*busy)))
+    found = fault(forecast_of({"TCP": rising(900, 200, 4), "UDP": flat(12)}, window(*busy)))
     told = found.evidence["forecast"]["TCP"]
     assert found.title == (
-        'TCP SNAT ports of the busiest node at load balancer "kubernetes" run out in about 13 hours'
+        'TCP SNAT ports of the busiest node at load balancer "kubernetes" run out in about 15 hours'
     )
     assert found.detail == (
         'The nodes of node pool user get out by load balancer "kubernetes". The busiest node uses about '
         f"{round(told['level'])} of its 1,024 TCP ports, and {round(told['perDay'])} more each day. At this "
-        f"rate the limit is reached at {told['reaches']}, in about 13 hours (most likely between "
+        f"rate the limit is reached at {told['reaches']}, in about 15 hours (most likely between "
         f"{told['earliest']} and {told['latest']}). Busiest in the last minutes: aks-user-1 (790), "
         "aks-user-0 (700). Once ports are used up, new connections fail until old ones let go of theirs, and "
         "nodes cannot open the tunnel to the API server."
     )
-    assert "2026-03-01T20:" <= told["reaches"] < "2026-03-01T23:"
+    assert "2026-03-01T22:" <= told["reaches"] < "2026-03-02T00:"
     assert told["earliest"] <= told["reaches"] <= told["latest"]
     assert told["limit"] == 1024
-    assert 380 < told["perDay"] < 420
+    assert 190 < told["perDay"] < 210
     assert found.evidence["busiest"][0] == {"node": "aks-user-1", "address": "10.240.1.5", "used": 790}
     assert len(found.evidence["history"]["TCP"]["values"]) <= 60
     assert (found.confidence, found.severity) == ("derived", Severity.WARNING)
@@ -513,11 +513,11 @@ def test_a_forecast_in_words() -> None:
 
 def test_a_limit_that_is_reached_in_words() -> None:
     """It has been, and the other protocol will."""
-    found = fault(forecast_of({"TCP": flat(1100), "UDP": rising(800, 400, 2)}))
+    found = fault(forecast_of({"TCP": flat(1100), "UDP": rising(900, 200, 4)}))
     assert found.title == (
         'TCP SNAT ports of the busiest node at load balancer "kubernetes" have run out: all 1,024 are in use'
     )
-    assert "That has reached the limit. So does UDP, at 2026-03-01T" in found.detail
+    assert "That has reached the limit. So does UDP, at 2026-03-01T22:" in found.detail
     assert "uses about 1,024 of its 1,024 TCP ports" in found.detail
     assert set(found.evidence["forecast"]) == {"TCP", "UDP"}
 
@@ -527,12 +527,12 @@ def test_who_is_named_as_busiest() -> None:
     five = pool("user", NODES, "10.240.1.4 10.240.1.5 10.240.1.6 10.240.1.7 10.240.1.8", surge="1")
     counts = {4: 300, 5: 800, 6: 400, 7: 399, 8: 700}
     busy = [one for host, count in counts.items() for one in node_ports(f"10.240.1.{host}", f"{count}*30")]
-    found = fault(forecast_of({"TCP": rising(800, 400, 2)}, window(*busy), pools=(five,)))
+    found = fault(forecast_of({"TCP": rising(900, 200, 4)}, window(*busy), pools=(five,)))
     assert [one["used"] for one in found.evidence["busiest"]] == [800, 700, 400]
     alone = window(*busy[2:4], *busy[:2])
     assert [
         one["node"]
-        for one in fault(forecast_of({"TCP": rising(800, 400, 2)}, alone, pools=(five,))).evidence["busiest"]
+        for one in fault(forecast_of({"TCP": rising(900, 200, 4)}, alone, pools=(five,))).evidence["busiest"]
     ] == ["aks-user-1"]
 
 
@@ -624,7 +624,7 @@ def test_ipv6_is_foretold_for_itself() -> None:
     """By the frontends' addresses."""
     counted = usage(
         window(*node_ports("fd00:10::4", "700*30", front="2001:db8::1")),
-        history(used(flat(80)), used(rising(800, 400, 2), front="2001:db8::1")),
+        history(used(flat(80)), used(rising(900, 200, 4), front="2001:db8::1")),
     )
     what = behind(outbound_rule(), SIX, counted=counted)
     assert gist(what) == [SOON]
@@ -633,6 +633,10 @@ def test_ipv6_is_foretold_for_itself() -> None:
 
 
 # --- forecasts of other ways out -------------------------------------------------------------------
+
+
+CONNECTIONS = tuple(63 * value for value in rising(900, 200, 4))
+"""They reach what one address has ports for as others reach 1,024."""
 
 
 def gated(gate: NatGateway, values: tuple[float | None, ...]) -> Snapshot:
@@ -650,7 +654,7 @@ def gated(gate: NatGateway, values: tuple[float | None, ...]) -> Snapshot:
     [
         ("198.51.100.200", flat(9000), []),
         ("198.51.100.200", flat(60_000), []),
-        ("198.51.100.200", rising(60_000, 20_000, 2), [("info", "gateway#forecast")]),
+        ("198.51.100.200", CONNECTIONS, [("info", "gateway#forecast")]),
         ("198.51.100.200", flat(70_000), [("info", "gateway#forecast")]),
         ("198.51.100.200 198.51.100.201", flat(70_000), []),
         ("203.0.113.0/28", flat(1_000_000), []),
@@ -665,8 +669,8 @@ def test_a_nat_gateway(addresses: str | Missing, values: tuple[float | None, ...
 
 def test_a_nat_gateway_in_words() -> None:
     """Why it is only information."""
-    found = fault(gated(nat_gateway(), rising(60_000, 20_000, 2)))
-    assert found.title == 'Connections through NAT gateway "gateway" reach 64,512 in about 5 hours'
+    found = fault(gated(nat_gateway(), CONNECTIONS))
+    assert found.title == 'Connections through NAT gateway "gateway" reach 64,512 in about 15 hours'
     assert "A port serves several connections at once where their destinations differ" in found.detail
     assert "each address carries 50,000" in found.detail
     assert found.evidence["forecast"]["connections"]["limit"] == 64_512
@@ -689,7 +693,7 @@ def routed(*several: Series, has: int = 1) -> Snapshot:
     ("values", "said"),
     [
         (flat(40), []),
-        (rising(80, 40, 2), [("warning", "fw#forecast")]),
+        (rising(88, 20, 4), [("warning", "fw#forecast")]),
         (flat(110), [("warning", "fw#forecast")]),
     ],
 )
@@ -704,12 +708,12 @@ def test_a_firewall_in_words() -> None:
     """In percent."""
     found = fault(
         routed(
-            series("SNATPortUtilization", rising(80, 40, 2), protocol="TCP"),
+            series("SNATPortUtilization", rising(88, 20, 4), protocol="TCP"),
             series("SNATPortUtilization", flat(9), protocol="UDP"),
         )
     )
-    assert found.title == 'TCP SNAT ports of Azure Firewall "fw" run out in about 12 hours'
-    assert " % of its TCP ports are in use, and 40 % more each day." in found.detail
+    assert found.title == 'TCP SNAT ports of Azure Firewall "fw" run out in about 14 hours'
+    assert " % of its TCP ports are in use, and 20 % more each day." in found.detail
     assert "network firewall ip-config create" in " ".join(found.remediation[0].commands)
 
 
