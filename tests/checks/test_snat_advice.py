@@ -418,6 +418,12 @@ def test_more_addresses_for_a_gateway_of_aks() -> None:
     assert first(what) == [f"{AKS} --nat-gateway-managed-outbound-ip-count 5"]
 
 
+def test_a_gateway_of_the_owner_beside_one_of_aks() -> None:
+    """AKS does not change what it did not make, though the cluster's outbound type is its own."""
+    what = through(nat_gateway(), outbound_type="managedNATGateway", own_network=False)
+    assert parse(first(what)[-1])[0] == "network nat gateway update"
+
+
 def test_more_addresses_for_a_gateway_of_the_owner() -> None:
     """All addresses are named again, the prefix is left as it is, and the SKU is the gateway's."""
     pip = structs.replace(

@@ -354,6 +354,16 @@ def test_two_pools_two_ways() -> None:
     assert told == {"/vmss/user": [], "/vmss/user /vmss/batch": [GROWTH]}
 
 
+def test_a_node_that_gets_out_by_another_way_has_no_peak_here() -> None:
+    """It has ports in the backend pool, and what Azure Monitor shows of them is of before."""
+    place = subnet("gated", "10.240.2.0/24", gate=nat_gateway())
+    pools = (*sized(50), pool("batch", place, "10.240.2.4", surge="1"))
+    busy = window(*node_ports("10.240.1.4", "80*30"), *node_ports("10.240.2.4", "900*30"))
+    what = behind(outbound_rule(members=50), pools=pools, counted=usage(busy, history(used(flat(80)))))
+    peaks = [one.evidence["peak"] for one in check(what) if isinstance(one, Fault) and "#step" in one.subject]
+    assert peaks == [83]
+
+
 def test_a_pool_that_nobody_can_count() -> None:
     """Is unknown, and says which pool it is."""
     lost = missing("aks-user-vmss", kind="virtualMachineScaleSets")
@@ -568,6 +578,27 @@ def test_the_limit(recent: Window | Missing, rule: OutboundRule, limit: int) -> 
     """The ports of a node now: as they are shown, or else as they are reckoned."""
     [way] = kept(forecast_of({"TCP": flat(80)}, recent, rule))
     assert way["forecast"]["TCP"]["limit"] == limit
+
+
+def test_each_protocol_may_have_a_rule_of_its_own() -> None:
+    """Then the ports of one are not the other's."""
+    rules = (
+        outbound_rule(ports=4000, name="tcp", protocol="Tcp"),
+        outbound_rule(frontend("b", "198.51.100.11"), ports=800, name="udp", protocol="Udp"),
+    )
+    quiet = window(series("SnatConnectionCount", "5*30"))
+    both = usage(quiet, history(used(flat(80)), used(flat(20), "UDP")))
+    [way] = kept(behind(*rules, counted=both))
+    assert {name: one["limit"] for name, one in way["forecast"].items()} == {"TCP": 4000, "UDP": 800}
+
+
+def test_hours_are_counted_from_when_it_was_looked() -> None:
+    """The history ends with the last full hour, and the time at which the limit is reached stays the same."""
+    what = forecast_of({"TCP": rising(900, 200, 4)})
+    later = structs.replace(what, taken_at="2026-03-01T09:50:00Z")
+    assert fault(what).title.endswith("in about 15 hours")
+    assert fault(later).title.endswith("in about 13 hours")
+    assert fault(what).evidence["forecast"] == fault(later).evidence["forecast"]
 
 
 @pytest.mark.parametrize(
