@@ -13,7 +13,7 @@ from msgspec import structs
 
 from checks.egress_tunnel_port import check
 from facts.filters import Firewall, Missing, NetworkSecurityGroup, RouteTable
-from facts.finding import Fault, NotApplicable, Severity, Statement, Unknown
+from facts.finding import Fault, NotApplicable, Observed, Severity, Statement, Unknown
 from facts.snapshot import Placement, Snapshot, Subnet
 from tests.commands import mended, parse
 from tests.snapshots import (
@@ -58,6 +58,7 @@ def gist(what: Snapshot) -> list[Told]:
         if isinstance(one, Fault)
         else ("unknown" if isinstance(one, Unknown) else "not applicable", one.reason.code)
         for one in said(what)
+        if not isinstance(one, Observed)
     )
 
 

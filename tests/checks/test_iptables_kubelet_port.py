@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from checks.iptables_kubelet_port import check
-from facts.finding import Fault, Reason, Statement, Unknown
+from facts.finding import Fault, NotApplicable, Reason, Statement, Unknown
 from facts.probes import DumpName, NodeReport, Probes
 from facts.snapshot import Snapshot
 from tests import snapshots as make
@@ -81,6 +81,7 @@ def _gist(one: Statement) -> Said:
     if isinstance(one, Fault):
         words = one.subject.partition("/agentPools/")[2].split("/")
         return one.severity or "critical", "/".join(words[:4])
+    assert isinstance(one, (Unknown, NotApplicable))
     return ("unknown" if isinstance(one, Unknown) else "not applicable"), one.reason.code
 
 

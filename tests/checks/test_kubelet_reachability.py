@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from checks.kubelet_reachability import check
-from facts.finding import Fault, Statement, Unknown
+from facts.finding import Fault, NotApplicable, Statement, Unknown
 from facts.probes import NodeReport, Probes
 from facts.snapshot import NodePool, Snapshot
 from tests import snapshots as make
@@ -84,6 +84,7 @@ def _gist(one: Statement) -> Said:
             one.subject.partition("/agentPools/")[2].split("/")[0] + "/" + one.subject.rsplit("/", 1)[-1],
             one.cause,
         )
+    assert isinstance(one, (Unknown, NotApplicable))
     return ("unknown" if isinstance(one, Unknown) else "not applicable"), one.reason.code, None
 
 

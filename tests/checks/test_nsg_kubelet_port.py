@@ -10,7 +10,7 @@ from msgspec import structs
 
 from checks.nsg_kubelet_port import check
 from facts.filters import AdminRules, Direction, Missing, NetworkSecurityGroup, SecurityRule
-from facts.finding import Fault, Remediation, Severity, Statement, Unknown
+from facts.finding import Fault, Observed, Remediation, Severity, Statement, Unknown
 from facts.probes import Probes
 from facts.snapshot import NodePool, Placement, Snapshot, Subnet
 from packets.addresses import parse_prefix, parse_prefixes
@@ -1145,6 +1145,7 @@ def told(statements: Iterable[Statement]) -> set[tuple[str, str, Severity | None
         if isinstance(one, Fault)
         else ("unknown", f"{one.reason.code} {(one.reason.resource or '').lower()}", None)
         for one in statements
+        if not isinstance(one, Observed)
     }
 
 

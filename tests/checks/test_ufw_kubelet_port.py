@@ -70,6 +70,7 @@ def gist(what: Snapshot) -> list[Said]:
 def _gist(one: Statement) -> Said:
     if isinstance(one, Fault):
         return one.severity or Severity.CRITICAL, "/".join(one.subject.split("/")[-2:])
+    assert isinstance(one, (Unknown, NotApplicable))
     return ("unknown" if isinstance(one, Unknown) else "not applicable"), one.reason.code
 
 

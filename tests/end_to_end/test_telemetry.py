@@ -112,7 +112,9 @@ def test_a_scan_is_one_trace(tmp_path: Path, collector: Collector) -> None:
         for span in within
         if any(
             label.key in {"http.url", "url.full"}
-            and f"{monitor.azure.url}/subscriptions" in label.value.string_value
+            and label.value.string_value.startswith(
+                (f"{monitor.azure.url}/subscriptions", f"{monitor.azure.url}/metrics")
+            )
             for label in span.attributes
         )
     ]
@@ -128,7 +130,10 @@ def test_a_scan_is_one_trace(tmp_path: Path, collector: Collector) -> None:
     assert outcomes == {
         frozenset({check, ("outcome", "fail")}): 1,
         frozenset({check, ("outcome", "pass")}): 1,
-        frozenset({("check", "egress-tunnel-port"), ("outcome", "pass")}): 2,
+        **{
+            frozenset({("check", passed), ("outcome", "pass")}): 2
+            for passed in ("egress-tunnel-port", "snat-exhaustion", "snat-capacity")
+        },
         **{
             frozenset({("check", probed), ("outcome", "unknown")}): 2
             for probed in ("kubelet-reachability", "ufw-kubelet-port", "iptables-kubelet-port")
@@ -140,6 +145,7 @@ def test_a_scan_is_one_trace(tmp_path: Path, collector: Collector) -> None:
         "microsoft.resources",
         "microsoft.containerservice",
         "microsoft.compute",
+        "microsoft.insights",
         "microsoft.network",
     }
 

@@ -118,7 +118,7 @@ async def test_a_list_comes_in_pages() -> None:
 async def test_an_empty_list_has_a_value(sim: RunningSimulator) -> None:
     """A list of nothing is `{"value": []}`."""
     status, _, body = ask(
-        sim, f"/subscriptions/{PLATFORM}/providers/Microsoft.Network/natGateways?api-version=2026-03-01"
+        sim, f"/subscriptions/{PLATFORM}/providers/Microsoft.Network/ipGroups?api-version=2026-03-01"
     )
     assert (status, body) == (200, {"value": []})
 

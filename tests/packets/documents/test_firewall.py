@@ -243,12 +243,19 @@ def test_ids_are_unique() -> None:
                 network_id=f"{NETWORK}/virtualNetworks/hub",
                 hub=False,
                 policy_id="",
+                public_addresses=1,
             ),
         ),
         (
             HUB,
             FirewallModel(
-                id=FIREWALL, name="afw", addresses=("10.9.64.4",), network_id="", hub=True, policy_id=POLICY
+                id=FIREWALL,
+                name="afw",
+                addresses=("10.9.64.4",),
+                network_id="",
+                hub=True,
+                policy_id=POLICY,
+                public_addresses=1,
             ),
         ),
         (
