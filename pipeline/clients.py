@@ -39,6 +39,8 @@ _CONNECTIONS = 64
 """To Azure at once, over all clients: more only meets the throttle sooner."""
 _RUN_COMMANDS = 40
 """Run commands on nodes that this process waits for at once."""
+_METRICS_AT_ONCE = 3
+"""Queries for metrics at once: each answer may be 10 MB, and several times that while it is read."""
 
 # The emulator's account and key, which its documentation publishes
 # (https://learn.microsoft.com/azure/storage/common/storage-connect-azurite).
@@ -72,6 +74,7 @@ class Clients:
         self.service_tags: dict[str, Any] = {}
         self.histories: dict[str, Any] = {}
         self.run_commands = asyncio.Semaphore(_RUN_COMMANDS)
+        self.metric_queries = asyncio.Semaphore(_METRICS_AT_ONCE)
 
     def credential(self) -> AsyncTokenCredential:
         """The identity that the app runs as: managed identity in Azure, `az login` on a laptop."""

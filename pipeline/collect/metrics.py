@@ -301,9 +301,10 @@ class _Reader:
     ) -> dict[str, tuple[_Held, ...] | Missing]:
         """What one call brought, or why it did not."""
         try:
-            async with asyncio.timeout(READ_SECONDS):
-                body = await self._ask(batch, question, span)
-            return self._understood(body, batch, question, span)
+            async with self._clients.metric_queries:
+                async with asyncio.timeout(READ_SECONDS):
+                    body = await self._ask(batch, question, span)
+                return self._understood(body, batch, question, span)
         except Exception as error:  # noqa: BLE001 - whatever went wrong has to be told, not to end the scan
             if getattr(error, "status_code", None) in {400, 404} and len(batch) > 1:
                 return await self._apart(batch, question, span)
