@@ -361,17 +361,21 @@ class _Reader:
             params=query,
             json={"resourceids": list(batch)},
         )
-        response = await self._clients.metrics(self._region).send_request(request)
+        # As a stream, or else the SDK makes objects of each point before anybody asks for them.
+        response = await self._clients.metrics(self._region).send_request(request, stream=True)
+        body = await response.read()
         response.raise_for_status()
-        return response.content
+        return body
 
     def _understood(
         self, body: bytes, batch: tuple[str, ...], question: _Question, span: _Span
     ) -> dict[str, tuple[_Held, ...] | Missing]:
         try:
             answer = _decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except msgspec.ValidationError as error:
             raise ValueError(f"its answer has another form ({error})") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ValueError("its answer was no valid JSON") from error
         by_key = {resource_id.key(one.resourceid): one for one in answer.values}
         found: dict[str, tuple[_Held, ...] | Missing] = {}
         for key in batch:

@@ -248,7 +248,7 @@ async def test_one_that_no_list_shows_is_asked_about_alone(azure: RunningSimulat
             "lacks the action Microsoft.Insights/metrics/read on the whole",
         ),
         ({"kind": "malformed"}, "malformed_answer", "was no valid JSON"),
-        ({"kind": "empty"}, "malformed_answer", "could not be understood"),
+        ({"kind": "empty"}, "malformed_answer", "was no valid JSON"),
     ],
 )
 async def test_what_cannot_be_read_has_its_reason(
