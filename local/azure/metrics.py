@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from local.azure.arm import ArmError, ArmPath, Json, MalformedError
@@ -263,7 +264,8 @@ def _timeseries(query: Query, series: list[Series], now: Minute) -> list[Json]:
             continue
         name = tuple((dimension, one.dimensions[dimension]) for dimension in query.filters)
         _fill(groups.setdefault(name, {}), one, query, grain, now)
-    rows = [_row(query, name, sums, grain) for name, sums in groups.items() if sums]
+    times = _times(query.start, query.end, grain)
+    rows = [_row(query, name, sums, times) for name, sums in groups.items() if sums]
     return rows[: query.top] if query.filters else rows
 
 
@@ -277,10 +279,12 @@ def _fill(sums: dict[int, _Sum], one: Series, query: Query, grain: int, now: Min
         sums[bucket].add(value, times)
 
 
-def _row(query: Query, name: Iterable[tuple[str, str]], sums: Mapping[int, _Sum], grain: int) -> Json:
+def _row(
+    query: Query, name: Iterable[tuple[str, str]], sums: Mapping[int, _Sum], times: Iterable[str]
+) -> Json:
     data: list[Json] = []
-    for bucket in range(-(-(query.end - query.start) // grain)):
-        point: Json = {"timeStamp": _time(query.start + bucket * grain)}
+    for bucket, time in enumerate(times):
+        point: Json = {"timeStamp": time}
         if held := sums.get(bucket):
             for aggregation in query.aggregations:
                 point[aggregation] = held.tell(aggregation)
@@ -292,6 +296,12 @@ def _row(query: Query, name: Iterable[tuple[str, str]], sums: Mapping[int, _Sum]
         ],
         "data": data,
     }
+
+
+@lru_cache(maxsize=8)
+def _times(start: Minute, end: Minute, grain: int) -> tuple[str, ...]:
+    """When each bucket begins: the same for all time series of a query."""
+    return tuple(_time(minute) for minute in range(start, end, grain))
 
 
 def _time(minute: Minute) -> str:
