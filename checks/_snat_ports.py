@@ -29,8 +29,8 @@ MOST_PORTS = 64_000
 MOST_ADDRESSES = 100
 """The most outbound addresses of a cluster's load balancer."""
 DEFAULT_SURGE = ("10", "%")
-"""Nodes that an upgrade adds where the pool says nothing of it
-(https://learn.microsoft.com/azure/aks/upgrade-aks-node-pools-rolling)."""
+"""Nodes that an upgrade adds where the pool says nothing of it, as the API has it; for this and the rest see
+https://learn.microsoft.com/azure/aks/upgrade-aks-node-pools-rolling."""
 HEADROOM = 0.5
 """A recommendation leaves half as much again above the peak: ports are let go late, after the idle timeout at
 worst, and samples of once a minute miss what comes between them."""
@@ -126,15 +126,14 @@ def ports_of_node(rule: OutboundRule, nodes: int) -> int | None:
 
 
 def surge(max_surge: str, nodes: int) -> int:
-    """The nodes that an upgrade adds to a pool of so many: `33%` is rounded up, and one is added at least.
+    """The nodes that an upgrade adds to a pool of so many: `33%` is rounded up, `500` is all of them at most.
 
-    What cannot be read counts as the default. A pool without nodes has nothing to upgrade.
+    What cannot be read counts as the default. 0 is none: AKS takes it only where `maxUnavailable` has nodes
+    upgraded in place.
     """
-    if not nodes:
-        return 0
     written = re.fullmatch(r"(\d+)\s*(%?)", max_surge.strip())
     number, unit = written.groups() if written else DEFAULT_SURGE
-    return max(-(-nodes * int(number) // 100) if unit else int(number), 1)
+    return min(-(-nodes * int(number) // 100) if unit else int(number), nodes)
 
 
 class PoolSize(Struct, frozen=True, kw_only=True):
@@ -266,10 +265,10 @@ def wanted_ports(peak: float | None, present: int | None, *, failed: bool = Fals
 def plan(ports: int, nodes: int, *, addresses: int, blocks: int = 0) -> Plan | None:
     """The fewest addresses, but none fewer than there are, that hold so many ports for each of so many nodes.
 
-    `None` where that takes more than Azure allows.
+    `None` where that takes more than Azure allows to be added.
     """
     needed = max(-(-(ports * nodes + BLOCK * blocks) // PORTS_PER_ADDRESS), addresses, 1)
-    if ports > MOST_PORTS or needed > MOST_ADDRESSES:
+    if ports > MOST_PORTS or needed > max(MOST_ADDRESSES, addresses):
         return None
     return Plan(ports, needed)
 

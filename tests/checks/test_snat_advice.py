@@ -633,7 +633,7 @@ def _most(what: Snapshot) -> int:
     written = re.fullmatch(r"(\d+)(%?)", only.max_surge or "10%")
     assert written is not None
     share = int(written[1])
-    return base + max(1, (base * share + 99) // 100 if written[2] else share)
+    return base + min(base, (base * share + 99) // 100 if written[2] else share)
 
 
 def test_a_way_out_is_named_by_its_id() -> None:

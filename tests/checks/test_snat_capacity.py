@@ -158,8 +158,9 @@ INFO_STEP = ("info", "aksoutboundrule#step")
         (outbound_rule(ports=1000), sized(3, most=49, surge="33%"), [GROWTH]),
         (outbound_rule(ports=1000), sized(60, surge="4"), []),
         (outbound_rule(ports=1000), sized(60, surge="5"), [GROWTH]),
-        (outbound_rule(ports=1000), sized(63, surge="0"), []),
-        (outbound_rule(ports=1000), sized(64, surge="0"), [GROWTH]),
+        (outbound_rule(ports=1000), sized(64, surge="0"), []),  # in place, without a node more
+        (outbound_rule(ports=1000), sized(65, surge="0"), [GROWTH]),
+        (outbound_rule(ports=8000), sized(4, surge="50"), []),  # four nodes take four more to be upgraded
         # Two addresses, or a prefix of four, have room for more, and rules that use them for less.
         (outbound_rule(frontend("a"), frontend("b", "198.51.100.11"), ports=8000), sized(15), []),
         (outbound_rule(frontend("a"), frontend("b", "198.51.100.11"), ports=8000), sized(16), [GROWTH]),

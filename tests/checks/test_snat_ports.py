@@ -207,16 +207,18 @@ def test_gateway_addresses(ports: int, nodes: int, held: int) -> None:
         ("33 %", 100, 33),
         ("100%", 7, 7),
         ("1", 100, 1),
-        ("5", 2, 5),
-        ("0", 10, 1),
-        ("0%", 10, 1),
+        ("5", 2, 2),  # as many as there are to be upgraded
+        ("500", 3, 3),
+        ("200%", 3, 3),
+        ("0", 10, 0),  # nodes are upgraded in place, as maxUnavailable has it
+        ("0%", 10, 0),
         ("many", 20, 2),
         ("33%", 0, 0),
         ("5", 0, 0),
     ],
 )
 def test_surge(written: str, nodes: int, more: int) -> None:
-    """Percentages are rounded up, one node is added at least, and nothing to a pool without nodes."""
+    """Percentages are rounded up, and none is added beyond those that there are to be upgraded."""
     assert surge(written, nodes) == more
 
 
@@ -327,6 +329,8 @@ def test_wanted_ports(peak: float | None, present: int | None, failed: bool, por
         (64_008, 1, 1, 0, None),
         (6400, 1000, 1, 0, Plan(6400, 100)),
         (6400, 1000, 1, 1, None),
+        (8, 1, 120, 0, Plan(8, 120)),  # public prefixes may have brought more
+        (64_000, 121, 120, 0, None),
     ],
 )
 def test_plan(ports: int, nodes: int, held: int, blocks: int, found: Plan | None) -> None:
@@ -340,7 +344,7 @@ def test_plan(ports: int, nodes: int, held: int, blocks: int, found: Plan | None
     present=st.none() | st.integers(1, 8000).map(lambda number: number * 8),
     failed=st.booleans(),
     nodes=st.integers(0, 5000),
-    held=st.integers(1, MOST_ADDRESSES),
+    held=st.integers(1, 2 * MOST_ADDRESSES),
     blocks=st.integers(0, 1000),
 )
 def test_plans_do(
@@ -357,9 +361,9 @@ def test_plans_do(
     assert ports >= (present or 0)
     found = plan(ports, nodes, addresses=held, blocks=blocks)
     if found is None:
-        assert ports > MOST_PORTS or ports * nodes > ports_in_all(MOST_ADDRESSES, blocks)
+        assert ports > MOST_PORTS or ports * nodes > ports_in_all(max(MOST_ADDRESSES, held), blocks)
         return
     assert found.ports == ports <= MOST_PORTS
-    assert held <= found.addresses <= MOST_ADDRESSES
+    assert held <= found.addresses <= max(MOST_ADDRESSES, held)
     assert fits(found.ports, found.addresses, blocks) >= nodes
     assert found.addresses == held or ports * nodes > ports_in_all(found.addresses - 1, blocks)
