@@ -34,9 +34,19 @@ class PortUse(Struct, frozen=True, kw_only=True):
 
     @property
     def shares(self) -> tuple[float | None, ...]:
-        """The part of its ports that is in use, minute by minute; all of them, where it has none."""
+        """The part of its ports that is in use, minute by minute; all of them, where it has none.
+
+        A node that has just come has none yet, and needs none: those minutes say nothing.
+        """
+        none = 1.0 if not self.allocated[-1] else None
         return tuple(
-            None if used is None or allocated is None else used / allocated if allocated else 1.0
+            None
+            if used is None or allocated is None
+            else min(used / allocated, 1.0)
+            if allocated
+            else 1.0
+            if used
+            else none
             for used, allocated in zip(self.used, self.allocated, strict=True)
         )
 
@@ -44,6 +54,22 @@ class PortUse(Struct, frozen=True, kw_only=True):
     def peak(self) -> float | None:
         """The greatest part of its ports that was in use; `None` where nothing says."""
         return max((share for share in self.shares if share is not None), default=None)
+
+    @property
+    def now(self) -> float | None:
+        """The part that is in use, as far as points have come."""
+        return next((share for share in reversed(self.shares) if share is not None), None)
+
+    @property
+    def at_peak(self) -> tuple[float, float]:
+        """Ports in use and allotted when the greatest part was in use, the last time that it was."""
+        known = [
+            (share, used or 0.0, allocated or 0.0)
+            for share, used, allocated in zip(self.shares, self.used, self.allocated, strict=True)
+            if share is not None
+        ]
+        _, used, allocated = max(reversed(known), key=lambda one: one[0], default=(0.0, self.highest, 0.0))
+        return used, allocated
 
     @property
     def highest(self) -> float:

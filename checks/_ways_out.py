@@ -5,7 +5,7 @@ then the outbound rules of a load balancer (https://learn.microsoft.com/azure/na
 The cluster's `outboundType` says what AKS made, and not what is used.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -52,6 +52,14 @@ class WayOut(Struct, frozen=True, kw_only=True):
         """The pools, as a sentence names them."""
         names = [pool.name for pool in self.pools]
         return f"node pool{'s' * (len(names) > 1)} {', '.join(names)}"
+
+
+def elsewhere(way: WayOut, every: Iterable[WayOut]) -> set[str]:
+    """Addresses of nodes that get out by other ways alone: Azure may count ports of theirs here all the same.
+
+    Nodes that get out by several ways, as where a route leads a part of the Internet elsewhere, are none.
+    """
+    return {address for one in every for address in one.nodes} - way.nodes.keys()
 
 
 def not_for_the_tunnel(snapshot: Snapshot) -> NotApplicable | None:

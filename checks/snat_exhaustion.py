@@ -47,7 +47,7 @@ from checks._snat_use import (
     ports,
     summed,
 )
-from checks._ways_out import WayOut, not_for_the_tunnel, ways_out
+from checks._ways_out import WayOut, elsewhere, not_for_the_tunnel, ways_out
 from facts.filters import Firewall, Missing
 from facts.finding import Fault, Observed, Reason, Severity, Statement, Unknown
 from facts.outbound import LoadBalancer, NatGateway, Window
@@ -67,8 +67,12 @@ NOW_MINUTES = 5
 DATAPATH_MINUTES = 15
 DEGRADED_BELOW = 90.0
 UNAVAILABLE_BELOW = 25.0
+DATAPATH_LEAST = 5
+"""Points without which nothing is said of a data path: fewer are known for false alarms."""
 LISTED = 10
 """Nodes that evidence lists."""
+FRONTENDS = 3
+"""Frontends that evidence lists of each node, the fullest first."""
 DRAWN_NODES = 3
 """Nodes whose time series evidence keeps."""
 
@@ -184,15 +188,15 @@ class _Failures(Struct, frozen=True):
         }
 
 
-def _failures(counted: Sequence[Connections], steps: int) -> _Failures | None:
+def _failures(counted: Sequence[Connections], window: Window) -> _Failures | None:
     """What failed, if anything did."""
     failed = [one for one in counted if one.state == "failed" and one.total > 0]
     if not failed:
         return None
-    by_minute = summed((one.counts for one in failed), steps)
+    by_minute = summed((one.counts for one in failed), window.steps)
     some = [step for step, count in enumerate(by_minute) if count]
-    # The newest minutes may not have arrived: what there is of any state says how far the numbers go.
-    known = max(step for one in counted for step, count in enumerate(one.counts) if count is not None)
+    # The newest minutes may not have arrived: what there is of anything says how far the numbers go.
+    known = max(step for one in window.series for step, value in enumerate(one.values) if value is not None)
     return _Failures(
         count=round(sum(one.total for one in failed)),
         minutes=len(some),
@@ -240,13 +244,19 @@ def _at_balancer(
     snapshot: Snapshot, way: WayOut, every: Sequence[WayOut], window: Window, judged: _Judged
 ) -> None:
     # A node that gets out by another way is in the backend pool all the same.
-    others = {address for one in every if one is not way for address in one.nodes}
+    others = elsewhere(way, every)
     used = [one for one in ports(window) if one.address not in others and _exists(one, way)]
     counted = [one for one in connections(window) if one.address not in others]
     if not used and not counted:
         message = f"Azure Monitor has no data of the nodes of {way.pool_words} at {way.words}."
         judged.unknown.append(_no_data(way, message))
         return
+    if not used:
+        message = (
+            f"Azure Monitor shows connections of the nodes of {way.pool_words} at {way.words}, but not how "
+            "many ports they use."
+        )
+        judged.unknown.append(_no_data(way, message))
     unallotted = sorted({one.address for one in used if one.peak is None and one.highest})
     if unallotted:
         message = (
@@ -258,7 +268,7 @@ def _at_balancer(
         (one for one in used if one.peak is not None),
         key=lambda one: (-(one.peak or 0), one.protocol, one.address),
     )
-    failures = _failures(counted, window.steps)
+    failures = _failures(counted, window)
     high = [one for one in busy if (one.peak or 0) >= WARNING_AT]
     judged.numbers["failed"] = failures.count if failures else 0
     judged.numbers["ports"] = [
@@ -286,8 +296,10 @@ def _at_balancer(
                 _port_numbers(one, way, window, draw=index < DRAWN_NODES)
                 for index, one in enumerate(high[:LISTED])
             ],
-            "nodesAt75Percent": len({one.address for one in high}),
-            "nodesAt90Percent": len({one.address for one in high if (one.peak or 0) >= CRITICAL_AT}),
+            "nodesAt75Percent": len(_names([one.address for one in high], way)),
+            "nodesAt90Percent": len(
+                _names([one.address for one in high if (one.peak or 0) >= CRITICAL_AT], way)
+            ),
         },
         remediation=remedies(
             snapshot,
@@ -316,19 +328,18 @@ def _names(addresses: Sequence[str], way: WayOut) -> list[str]:
 
 
 def _port_numbers(one: PortUse, way: WayOut, window: Window, *, draw: bool) -> dict[str, Any]:
-    shares = one.shares
-    now = next((share for share in reversed(shares) if share is not None), None)
+    used, allocated = one.at_peak
     numbers: dict[str, Any] = {
         "node": way.nodes.get(one.address, one.address),
         "address": one.address,
         "protocol": one.protocol,
-        "used": round(one.highest),
-        "allocated": round(next((value for value in reversed(one.allocated) if value is not None), 0.0)),
+        "used": round(used),
+        "allocated": round(allocated),
         "percent": _percent(one.peak),
-        "percentNow": _percent(now),
+        "percentNow": _percent(one.now),
         "minutesAt75Percent": _minutes(one, WARNING_AT),
         "minutesAt90Percent": _minutes(one, CRITICAL_AT),
-        "frontends": list(one.frontends),
+        "frontends": list(one.frontends[:FRONTENDS]),
     }
     if draw:
         numbers["series"] = drawn(window, one.used)
@@ -348,12 +359,11 @@ def _title(way: WayOut, failures: _Failures | None, high: Sequence[PortUse]) -> 
     if failures is not None:
         return _failed_title(way, failures)
     first = high[0]
-    more = len({one.address for one in high}) - 1
+    more = len(_names([one.address for one in high], way)) - 1
     others = f", and {_plural(more, 'node')} more at {_percent(WARNING_AT)} % or more" if more else ""
     node = way.nodes.get(first.address, first.address)
-    return (
-        f"Node {node} uses {_percent(first.peak)} % of its {first.protocol} SNAT ports at {way.words}{others}"
-    )
+    uses = f"{'uses' if (first.now or 0) >= WARNING_AT else 'used'} {_percent(first.peak)} %"
+    return f"Node {node} {uses} of its {first.protocol} SNAT ports at {way.words}{others}"
 
 
 def _detail(way: WayOut, window: Window, failures: _Failures | None, high: Sequence[PortUse]) -> str:
@@ -365,16 +375,15 @@ def _detail(way: WayOut, window: Window, failures: _Failures | None, high: Seque
             sentences.append(f"They came from {_some(nodes)}.")
         frontends = [address for address, _ in failures.by_frontend if address]
         if frontends:
-            sentences.append(
-                f"The frontend{'s are' if len(frontends) > 1 else ' is'} {', '.join(frontends)}."
-            )
+            sentences.append(f"The frontend{'s are' if len(frontends) > 1 else ' is'} {_some(frontends)}.")
     for protocol in dict.fromkeys(one.protocol for one in high):
         full = [one for one in high if one.protocol == protocol]
         words = [
-            f"{way.nodes.get(one.address, one.address)} {_percent(one.peak)} % ({round(one.highest):,} of "
-            f"{round(max(value or 0 for value in one.allocated)):,}, "
+            f"{way.nodes.get(one.address, one.address)} {_percent(one.peak)} % ({round(used):,} of "
+            f"{round(allocated):,}, "
             f"for {_plural(_minutes(one, WARNING_AT), 'minute')} at {_percent(WARNING_AT)} % or more)"
             for one in full
+            for used, allocated in (one.at_peak,)
         ]
         sentences.append(f"Of their {protocol} ports, these nodes used at their peak: {_some(words, '; ')}.")
     sentences.append(_CONSEQUENCE)
@@ -396,9 +405,9 @@ def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judged
         # Azure's own health probes are among them, so that there are some at any time.
         message = f"Azure Monitor has no data of connections at {way.words}."
         judged.unknown.append(_no_data(way, message))
-    failures = _failures(counted, window.steps)
+    failures = _failures(counted, window)
     datapath = _last_values(window, "DatapathAvailability", DATAPATH_MINUTES)
-    available = sum(datapath) / len(datapath) if datapath else None
+    available = sum(datapath) / len(datapath) if len(datapath) >= DATAPATH_LEAST else None
     dropped = sum(_known(window, "PacketDropCount"))
     active = _known(window, "TotalConnectionCount")
     degraded = available is not None and available < DEGRADED_BELOW
@@ -453,8 +462,13 @@ def _known(window: Window, metric: str) -> list[float]:
     return [value for one in of_metric(window, metric) for value in one.values if value is not None]
 
 
-def _last_values(window: Window, metric: str, count: int) -> list[float]:
-    return _known(window, metric)[-count:]
+def _last_values(window: Window, metric: str, minutes: int) -> list[float]:
+    """The values of the last minutes for which there are any, if that is not long ago."""
+    values = summed((one.values for one in of_metric(window, metric)), window.steps)
+    end = max((step + 1 for step, value in enumerate(values) if value is not None), default=0)
+    if end <= window.steps - minutes:
+        return []
+    return [value for value in values[max(end - minutes, 0) : end] if value is not None]
 
 
 # --- a firewall ------------------------------------------------------------------------------------
@@ -466,6 +480,8 @@ def _at_firewall(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judge
         for one in of_metric(window, "SNATPortUtilization")
         if any(value is not None for value in one.values)
     }
+    if not peaks:
+        judged.unknown.append(_no_data(way, f"Azure Monitor has no data of the ports of {way.words}."))
     judged.numbers["percent"] = {protocol: round(peak, 1) for protocol, peak in sorted(peaks.items())}
     high = {protocol: peak for protocol, peak in peaks.items() if peak >= WARNING_AT * 100}
     if not high:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from checks.snat_exhaustion import check
 from facts.filters import Missing
@@ -100,7 +101,7 @@ CALM = (connected("20*30"), *node_ports(A, "150*30"), *node_ports(B, "90*30"))
         (CALM, None),
         # hardly any traffic: a few points, the newest of them long ago
         ((connected("- 1 - - 2 -"), *node_ports(A, "2 -*25")), None),
-        ((connected("20*30", "Pending"),), None),
+        ((*CALM, connected("20*30", "Pending")), None),
         (node_ports(A, "767*30"), None),
         (node_ports(A, "100*29 768"), Severity.WARNING),
         (node_ports(A, "921*30"), Severity.WARNING),
@@ -109,6 +110,9 @@ CALM = (connected("20*30"), *node_ports(A, "150*30"), *node_ports(B, "90*30"))
         (node_ports(A, "900*10 100*20"), Severity.WARNING),
         (node_ports(A, "390*30", "512*30"), Severity.WARNING),
         (node_ports(A, "3*30", "0*30"), Severity.CRITICAL),
+        (node_ports(A, "0*30", "0*30"), Severity.CRITICAL),
+        # a node that has just come: ports were allotted to it only then
+        (node_ports(A, "0*2 5*10", "0*2 1024*10"), None),
         (node_ports(A, "800*30", protocol="UDP"), Severity.WARNING),
         ((*CALM, connected("0*30", "Failed")), None),
         ((*CALM, connected("1", "Failed")), Severity.CRITICAL),
@@ -117,8 +121,13 @@ CALM = (connected("20*30"), *node_ports(A, "150*30"), *node_ports(B, "90*30"))
         ((*CALM, connected("7 -*5", "Failed")), Severity.WARNING),
         ((*CALM, connected("7 0*5", "Failed")), Severity.WARNING),
         # the newest minutes of everything are late: the failure is the last thing that is known
-        ((connected("20*10 -*3"), connected("9 -*7", "Failed")), Severity.CRITICAL),
+        (
+            (connected("20*10 -*3"), connected("9 -*7", "Failed"), *node_ports(A, "9 -*3", "9 -*3")),
+            Severity.CRITICAL,
+        ),
         ((connected("9 -*28", "Failed"), *node_ports(A, "950*30")), Severity.CRITICAL),
+        # nobody opens a connection any more, and the ports show that time went on
+        ((connected("20*5 -*9"), connected("9 -*9", "Failed"), *node_ports(A, "50*30")), Severity.WARNING),
     ],
     ids=[
         "calm",
@@ -132,6 +141,8 @@ CALM = (connected("20*30"), *node_ports(A, "150*30"), *node_ports(B, "90*30"))
         "over 75 % a while ago",
         "75 % of what is left after a step",
         "no ports at all",
+        "no ports, and nothing in use",
+        "no ports yet",
         "UDP",
         "failures counted as none",
         "a failure now",
@@ -141,6 +152,7 @@ CALM = (connected("20*30"), *node_ports(A, "150*30"), *node_ports(B, "90*30"))
         "failures until then, counted as none since",
         "late points",
         "failed long ago, and full",
+        "failed, and no connection since",
     ],
 )
 def test_at_a_load_balancer(several: tuple[Series, ...], severity: Severity | None) -> None:
@@ -210,6 +222,37 @@ def test_what_a_finding_says_of_ports_alone() -> None:
     assert fault.evidence["failed"] is None
 
 
+@pytest.mark.parametrize(
+    ("used", "allocated", "title", "words"),
+    [
+        # it has passed
+        ("950*5 100*25", "1024*30", "used 92 %", "92 % (950 of 1,024, for 5 minutes at 75 % or more)"),
+        ("950*5 800*25", "1024*30", "uses 92 %", "92 % (950 of 1,024, for 30 minutes"),
+        # fewer ports were allotted anew: the share is of those
+        ("600*10 390*20", "1024*10 512*20", "uses 76 %", "76 % (390 of 512, for 20 minutes"),
+        # what is held beyond what is allotted is no more than all
+        ("600*30", "1024*10 512*20", "uses 100 %", "100 % (600 of 512, for 20 minutes"),
+    ],
+)
+def test_a_share_is_told_with_its_numbers(used: str, allocated: str, title: str, words: str) -> None:
+    """Those of the minute in which the share was the greatest."""
+    [fault] = said(balanced(*node_ports(A, used, allocated)))[0]
+    assert fault.title == (f'Node aks-np-0 {title} of its TCP SNAT ports at load balancer "kubernetes"')
+    assert words in fault.detail
+    [one] = fault.evidence["ports"]
+    assert f"{one['percent']} % ({one['used']:,} of {one['allocated']:,}, " in fault.detail
+
+
+def test_a_node_with_both_versions_of_ip_is_one() -> None:
+    """It has an address of each, and ports of each."""
+    both = pool("np", subnet("nodes", "10.240.0.0/24"), f"{A},fd00:10::4 {B}")
+    several = (*node_ports(A, "800*30"), *node_ports("fd00:10::4", "950*30", front="2001:db8::1"))
+    [fault] = said(balanced(*several, pools=(both,)))[0]
+    assert fault.title.startswith("Node aks-np-0 uses 92 % of its TCP SNAT ports at load balancer")
+    assert "more" not in fault.title
+    assert (fault.evidence["nodesAt75Percent"], fault.evidence["nodesAt90Percent"]) == (1, 1)
+
+
 def test_the_same_finding_however_it_goes_on() -> None:
     """Nearly full, failing, calming down: one finding, whose severity changes."""
     stages = (
@@ -226,14 +269,22 @@ def test_a_large_cluster_keeps_evidence_small() -> None:
     """Hundreds of nodes at their limit are listed in part, and counted in full."""
     addresses = [f"10.240.{number // 250}.{number % 250 + 1}" for number in range(400)]
     nodes = pool("big", subnet("nodes", "10.240.0.0/16"), " ".join(addresses))
-    several = [one for address in addresses for one in node_ports(address, "127*30", "128*30")]
-    snap = balanced(*several, connected("1*30", "Failed", node=addresses[7]), pools=(nodes,))
+    fronts = [f"2603:1020:206:1::{number:x}" for number in range(16)]
+    several = [
+        one
+        for address in addresses
+        for front in fronts
+        for one in node_ports(address, "127*30", "128*30", front=front)
+    ]
+    failed = [connected("1*30", "Failed", node=addresses[7], front=front) for front in fronts]
+    snap = balanced(*several, *failed, pools=(nodes,))
     [fault] = said(snap)[0]
     assert fault.evidence["nodesAt90Percent"] == 400
     assert len(fault.evidence["ports"]) == 10
     assert "and 390 more" in fault.detail
     assert len(json.dumps(fault.evidence)) < 6000
-    assert len(fault.detail) < 2500
+    assert len(json.dumps(numbers(snap))) < 3000
+    assert len(fault.detail) < 3000
 
 
 @pytest.mark.parametrize(
@@ -251,6 +302,7 @@ def test_a_large_cluster_keeps_evidence_small() -> None:
         (snapshot(NODES, api=api_server(), balancers=missing("kubernetes")), ["permission_denied"]),
         (snapshot(api=api_server(), balancers=(balancer(),)), ["no_data"]),
         (balanced(node_ports(A, "5*30")[0]), ["no_data"]),
+        (balanced(connected("20*30")), ["no_data"]),
         (balanced(*CALM, pools=(NODES, pool("lost", missing("vnet")))), ["permission_denied"]),
         (
             balanced(
@@ -269,6 +321,7 @@ def test_a_large_cluster_keeps_evidence_small() -> None:
         "load balancer unread",
         "no pool",
         "ports in use, none allotted",
+        "connections without ports",
         "another pool unread",
         "nodes unread",
         "a NAT gateway without data",
@@ -284,7 +337,7 @@ def test_what_cannot_be_told(snap: Snapshot, codes: list[str]) -> None:
 def test_what_is_unknown_does_not_hide_what_is_seen() -> None:
     """One pool's network cannot be read, another one's connections fail."""
     faults, unknown, _ = said(
-        balanced(connected("1*30", "Failed"), pools=(NODES, pool("lost", missing("vnet"))))
+        balanced(*CALM, connected("1*30", "Failed"), pools=(NODES, pool("lost", missing("vnet"))))
     )
     assert (len(faults), unknown) == (1, ["permission_denied"])
 
@@ -371,6 +424,42 @@ def test_two_pools_by_two_ways() -> None:
     assert [one["pools"] for one in numbers(snap)] == [["np"], ["nat"]]
 
 
+def test_nodes_that_get_out_by_two_ways() -> None:
+    """A route may lead a part of the Internet elsewhere: then nodes have ports here and there."""
+    table = route_table("udr", route("part", "20.0.0.0/8", "VirtualAppliance", "10.0.1.4"))
+    parted = pool("np", subnet("nodes", "10.240.0.0/24", routes=table), f"{A} {B}")
+    snap = snapshot(
+        parted,
+        balancers=(balancer(),),
+        appliances={"10.0.1.4": firewall()},
+        used={
+            BALANCER: usage(window(*node_ports(A, "1000*30"))),
+            FIREWALL: usage(window(series("SNATPortUtilization", "9*30", protocol="TCP"))),
+        },
+    )
+    faults, unknown, _ = said(snap)
+    assert [fault.resource for fault in faults] == [BALANCER]
+    assert unknown == []
+
+
+def test_two_load_balancers() -> None:
+    """With rules for one protocol each, say: nodes have ports of both."""
+    other = network_id("loadBalancers", "other")
+    second = structs.replace(balancer(name="other"), id=other)
+    snap = snapshot(
+        NODES,
+        api=api_server(),
+        balancers=(balancer(), second),
+        used={
+            BALANCER: usage(window(*node_ports(A, "1000*30"))),
+            other: usage(window(*node_ports(A, "9*30", protocol="UDP"))),
+        },
+    )
+    faults, unknown, _ = said(snap)
+    assert [fault.resource for fault in faults] == [BALANCER]
+    assert unknown == []
+
+
 def test_a_node_that_is_gone() -> None:
     """It is shown for a while, with no ports any more; one that nobody could list counts by its address."""
     gone = node_ports("10.240.0.99", "0*30", "0*30")
@@ -393,6 +482,12 @@ DATAPATH = "DatapathAvailability"
         ((by_gateway("100*30"), series(DATAPATH, "50*15 100*15")), None),
         ((by_gateway("100*30"), series(DATAPATH, "100*15 20*15")), Severity.CRITICAL),
         ((by_gateway("100*30"), series(DATAPATH, "0*30")), Severity.CRITICAL),
+        # a gateway that has just come, points that are late, and gaps
+        ((by_gateway("100*30"), series(DATAPATH, "0")), None),
+        ((by_gateway("100*30"), series(DATAPATH, "0*4")), None),
+        ((by_gateway("100*30"), series(DATAPATH, "100*5 0*12 -*3")), Severity.CRITICAL),
+        ((by_gateway("100*30"), series(DATAPATH, "0*14 -*16")), None),
+        ((by_gateway("100*30"), series(DATAPATH, "0*8 -*8 100*14")), None),
         ((by_gateway("100*30"), series("PacketDropCount", "5*30")), None),
     ],
     ids=[
@@ -404,6 +499,11 @@ DATAPATH = "DatapathAvailability"
         "data path recovered",
         "data path hardly there",
         "data path gone",
+        "data path in its first minute",
+        "data path in its first minutes",
+        "data path gone, and late",
+        "data path long ago",
+        "data path of half an hour ago",
         "dropped packets alone",
     ],
 )
@@ -449,7 +549,6 @@ def test_what_a_finding_says_of_a_nat_gateway() -> None:
         ("74.9*30", "1*30", None, ""),
         ("20*29 75", "1*30", Severity.WARNING, "uses 75 % of its TCP SNAT ports"),
         ("20*30", "95*30", Severity.CRITICAL, "uses 95 % of its UDP SNAT ports"),
-        ("-*30", "-*30", None, ""),
     ],
 )
 def test_at_a_firewall(tcp: str, udp: str, severity: Severity | None, title: str) -> None:
@@ -465,6 +564,13 @@ def test_at_a_firewall(tcp: str, udp: str, severity: Severity | None, title: str
     for fault in faults:
         assert fault.title == f'Azure Firewall "fw" {title}'
         assert fault.resource == FIREWALL
+
+
+def test_a_firewall_without_a_number() -> None:
+    """What was counted says nothing of its ports."""
+    used = {FIREWALL: usage(window(series("FirewallHealth", "100*30")))}
+    snap = snapshot(ROUTED, api=api_server(), appliances={"10.0.1.4": firewall()}, used=used)
+    assert said(snap) == ([], ["no_data"], [])
 
 
 def test_a_firewall_that_could_not_be_read() -> None:
