@@ -18,6 +18,7 @@ from checks._snat_ports import (
     fits,
     gateway_addresses,
     ip_version,
+    of_ipv4,
     plan,
     ports_of_node,
     sharing,
@@ -28,7 +29,7 @@ from checks._ways_out import WayOut
 from facts import resource_id
 from facts.filters import Firewall, Missing
 from facts.finding import Remediation
-from facts.outbound import Frontend, LoadBalancer, NatGateway, OutboundRule
+from facts.outbound import LoadBalancer, NatGateway, OutboundRule
 from facts.snapshot import Cluster, Snapshot
 
 _BALANCER_DOCS = "https://learn.microsoft.com/azure/aks/configure-load-balancer-standard#configure-the-allocated-outbound-ports"
@@ -411,7 +412,7 @@ def _own_gateway(snapshot: Snapshot, wanted: int) -> list[str]:
 
 def _at_gateway(cluster: Cluster, gateway: NatGateway) -> list[Remediation]:
     """More addresses for a NAT gateway that is there: half as many again."""
-    held = count_addresses(_of_ipv4(gateway.frontends)) or len(gateway.frontends)
+    held = count_addresses(of_ipv4(gateway.frontends)) or len(gateway.frontends)
     target = min(max(held + 1, -(-held * 3 // 2)), GATEWAY_ADDRESSES)
     parts = resource_id.parse(gateway.id)
     if held >= GATEWAY_ADDRESSES:
@@ -433,7 +434,7 @@ def _at_gateway(cluster: Cluster, gateway: NatGateway) -> list[Remediation]:
         return [Remediation(summary=summary, commands=(command,), docs=_MANAGED_GATEWAY_DOCS)]
     place = _place(cluster, [gateway.id])
     ids = [
-        one.source_id for one in _of_ipv4(gateway.frontends) if "/publicipaddresses/" in one.source_id.lower()
+        one.source_id for one in of_ipv4(gateway.frontends) if "/publicipaddresses/" in one.source_id.lower()
     ]
     fresh = _unused(f"{gateway.name}-outbound", ids)
     commands = []
@@ -451,15 +452,6 @@ def _at_gateway(cluster: Cluster, gateway: NatGateway) -> list[Remediation]:
         )
     )
     return [Remediation(summary=summary, commands=tuple(commands), docs=_GATEWAY_DOCS)]
-
-
-def _of_ipv4(frontends: Iterable[Frontend]) -> list[Frontend]:
-    """Those of a NAT gateway's frontends that are not known to be of IPv6, which are counted apart."""
-    return [
-        one
-        for one in frontends
-        if isinstance(one.addresses, Missing) or not any(":" in address for address in one.addresses)
-    ]
 
 
 # --- a firewall ------------------------------------------------------------------------------------

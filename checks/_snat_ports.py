@@ -82,6 +82,15 @@ def count_addresses(frontends: Iterable[Frontend]) -> int | None:
     return count
 
 
+def of_ipv4(frontends: Iterable[Frontend]) -> list[Frontend]:
+    """Those of a NAT gateway's frontends that are not known to be of IPv6, which are counted apart."""
+    return [
+        one
+        for one in frontends
+        if isinstance(one.addresses, Missing) or not any(":" in address for address in one.addresses)
+    ]
+
+
 def ip_version(rule: OutboundRule) -> Literal[4, 6]:
     """The version of IP that an outbound rule translates: of its addresses, or else by AKS's name for it."""
     known = [

@@ -30,7 +30,9 @@ class PortUse(Struct, frozen=True, kw_only=True):
     allocated: tuple[float | None, ...]
     """What the node may use, minute by minute; `None` where Azure never showed it."""
     frontends: tuple[str, ...]
-    """The frontend addresses on which it has ports, those that are the fullest first."""
+    """The frontend addresses that show it, those that are the fullest first."""
+    held: frozenset[str] = frozenset()
+    """Those on which ports are allotted to it, or were."""
 
     @property
     def shares(self) -> tuple[float | None, ...]:
@@ -115,15 +117,13 @@ def ports(window: Window) -> list[PortUse]:
     ]
 
 
-def _port_use(
-    address: str, protocol: str, frontends: Mapping[str, Mapping[str, Series]], steps: int
-) -> PortUse:
+def _port_use(address: str, protocol: str, held: Mapping[str, Mapping[str, Series]], steps: int) -> PortUse:
     used: list[float | None] = [None] * steps
     allocated: list[float | None] = [None] * steps
     fullness: dict[str, float] = {}
-    for frontend, held in frontends.items():
-        in_use = held["UsedSnatPorts"].values if "UsedSnatPorts" in held else (None,) * steps
-        allotted = _carried(held["AllocatedSnatPorts"].values) if "AllocatedSnatPorts" in held else ()
+    for frontend, series in held.items():
+        in_use = series["UsedSnatPorts"].values if "UsedSnatPorts" in series else (None,) * steps
+        allotted = _carried(series["AllocatedSnatPorts"].values) if "AllocatedSnatPorts" in series else ()
         for step, value in enumerate(in_use):
             if value is not None:
                 used[step] = (used[step] or 0.0) + value
@@ -137,6 +137,11 @@ def _port_use(
         used=tuple(used),
         allocated=tuple(allocated),
         frontends=tuple(sorted(fullness, key=lambda one: (-fullness[one], one))),
+        held=frozenset(
+            frontend
+            for frontend, series in held.items()
+            if "AllocatedSnatPorts" in series and any(series["AllocatedSnatPorts"].values)
+        ),
     )
 
 
@@ -171,17 +176,47 @@ def of_metric(window: Window, metric: str) -> list[Series]:
 
 
 def hourly(window: Window, metric: str) -> dict[tuple[str, int], tuple[float | None, ...]]:
-    """A history by protocol and version of IP, summed over frontends.
+    """A history by protocol and version of IP, summed over whatever else tells time series apart.
 
-    The protocol is empty where Azure does not tell them apart. Over several frontends the sum is a bound: the
-    busiest node of the hour need not be the same on each.
+    The protocol is empty where Azure does not tell them apart.
     """
+    found = _by_kind(window, metric)
+    return {key: summed((one.values for one in several), window.steps) for key, several in found.items()}
+
+
+def hourly_ports(
+    window: Window, held: Mapping[str, Iterable[frozenset[str]]], *, spread: bool
+) -> dict[tuple[str, int], tuple[float | None, ...]]:
+    """The ports of the busiest node at a load balancer, by protocol and version of IP, hour by hour.
+
+    Azure tells the busiest node of each frontend, and that need not be the same on each. So the frontends are
+    summed on which some node has ports, `held` by protocol: that is a bound. Where nobody knows who has ports
+    of what, and they are `spread`, the busiest node of one frontend is all that is certain.
+    """
+    found: dict[tuple[str, int], tuple[float | None, ...]] = {}
+    for (protocol, version), several in _by_kind(window, "UsedSnatPorts").items():
+        rows = {one.dimensions.get("frontendipaddress", ""): one.values for one in several}
+        sets = {frozenset(one & rows.keys()) for one in held.get(protocol, ())} - {frozenset()}
+        if not sets:
+            sets = {frozenset({one}) for one in rows} if spread else {frozenset(rows)}
+        # Frontends that are there no more were the busiest node's, for all that is known.
+        gone = rows.keys() - frozenset().union(*sets)
+        sums = [summed((rows[one] for one in (*fronts, *gone)), window.steps) for fronts in sets]
+        found[protocol, version] = tuple(
+            max((value for value in values if value is not None), default=None)
+            for values in zip(*sums, strict=True)
+        )
+    return found
+
+
+def _by_kind(window: Window, metric: str) -> dict[tuple[str, int], list[Series]]:
+    """The time series of a metric by protocol and version of IP."""
     found: dict[tuple[str, int], list[Series]] = {}
     for one in of_metric(window, metric):
         protocol = _protocol(one.dimensions.get("protocoltype", "") or one.dimensions.get("protocol", ""))
         version = 6 if ":" in one.dimensions.get("frontendipaddress", "") else 4
         found.setdefault((protocol, version), []).append(one)
-    return {key: summed((one.values for one in several), window.steps) for key, several in found.items()}
+    return found
 
 
 def summed(rows: Iterable[Sequence[float | None]], steps: int) -> tuple[float | None, ...]:

@@ -54,13 +54,14 @@ from checks._snat_ports import (
     gateway_connections,
     ip_version,
     next_step,
+    of_ipv4,
     ports_in_all,
     ports_of_node,
     sharing,
     taken_blocks,
 )
-from checks._snat_use import PortUse, drawn, hourly, ports
-from checks._ways_out import WayOut, not_for_the_tunnel, ways_out
+from checks._snat_use import PortUse, drawn, hourly, hourly_ports, ports
+from checks._ways_out import WayOut, elsewhere, not_for_the_tunnel, ways_out
 from facts import resource_id
 from facts.filters import Firewall, Missing
 from facts.finding import Fault, Observed, Reason, Severity, Statement, Unknown
@@ -75,6 +76,8 @@ AFFECTS = ("logs", "exec", "port-forward", "webhooks")
 
 SOON_HOURS = 24
 """Use that is foretold to reach the limit within so long is a fault."""
+STILL = 0.75
+"""Less of the limit than that in the last minutes, and use that had reached it has fallen."""
 SAMPLES = 60
 """Of an hour: the mean of what is sampled once a minute is the hour's sum by so many."""
 BUSIEST = 3
@@ -139,12 +142,12 @@ def _judge(snapshot: Snapshot, way: WayOut, every: Sequence[WayOut]) -> _Judged:
     usage = snapshot.usage.get(way.key)
     match way.gate:
         case LoadBalancer() as balancer:
-            case = _Case(snapshot, way, usage, _Used.of(way, every, usage))
+            case = _Case(snapshot, way, usage, _Used.of(balancer, way, every, usage))
             for rule in balancer.rules:
                 _allotment(case, balancer, rule, judged)
         case NatGateway() as gateway:
             case = _Case(snapshot, way, usage, _Used())
-            judged.numbers["addresses"] = count_addresses(gateway.frontends)
+            judged.numbers["addresses"] = count_addresses(of_ipv4(gateway.frontends))
         case Firewall() as firewall:
             case = _Case(snapshot, way, usage, _Used())
             judged.numbers["addresses"] = firewall.public_addresses or None
@@ -166,14 +169,21 @@ class _Used(Struct, frozen=True):
     """Minute by minute, the busiest node first."""
     peaks: dict[int, float] = {}
     """The most that one node was seen to use, in the last minutes or in the weeks before."""
+    hours: dict[tuple[str, int], tuple[float | None, ...]] = {}
+    """The ports of the busiest node, hour by hour, by protocol and version."""
+    span: str = ""
+    """Over how long use was seen: `in 28 days`."""
 
     @classmethod
-    def of(cls, way: WayOut, every: Sequence[WayOut], usage: Usage | None) -> "_Used":
+    def of(cls, balancer: LoadBalancer, way: WayOut, every: Sequence[WayOut], usage: Usage | None) -> "_Used":
         """What Azure Monitor counted, without nodes that get out by another way or are gone."""
-        others = {address for one in every if one is not way for address in one.nodes}
+        others = elsewhere(way, every)
         recent: dict[int, tuple[PortUse, ...]] = {}
         peaks: dict[int, float] = {}
+        hours: dict[tuple[str, int], tuple[float | None, ...]] = {}
+        span = ""
         if usage and isinstance(usage.recent, Window):
+            span = f"in the last {usage.recent.steps * usage.recent.step_minutes} minutes"
             for version in (4, 6):
                 found = [
                     one
@@ -184,11 +194,17 @@ class _Used(Struct, frozen=True):
                 recent[version] = tuple(found)
                 if any(value is not None for one in found for value in one.used):
                     peaks[version] = found[0].highest
-        if usage and isinstance(usage.history, Window):
-            for (_, version), values in hourly(usage.history, "UsedSnatPorts").items():
+        if usage and isinstance(usage.history, Window) and _any_points(usage.history):
+            span = f"in {_days(usage.history)} days"
+            held: dict[str, set[frozenset[str]]] = {}
+            for one in (one for several in recent.values() for one in several):
+                held.setdefault(one.protocol, set()).add(one.held)
+            spread = all(rule.allocated_ports for rule in balancer.rules)
+            hours = hourly_ports(usage.history, held, spread=spread)
+            for (_, version), values in hours.items():
                 past = max((value for value in values if value is not None), default=0.0)
                 peaks[version] = max(peaks.get(version, 0.0), past)
-        return cls(recent, peaks)
+        return cls(recent, peaks, hours, span)
 
     @property
     def peak(self) -> float | None:
@@ -206,6 +222,14 @@ class _Used(Struct, frozen=True):
             if known:
                 return known
         return None
+
+
+def _any_points(window: Window) -> bool:
+    return any(value is not None for one in window.series for value in one.values)
+
+
+def _days(window: Window) -> int:
+    return window.steps * window.step_minutes // 1440
 
 
 def _of_version(window: Window, version: int) -> Window:
@@ -414,7 +438,10 @@ def _step(told: _Rule) -> Fault | None:
         verdict = (
             "and half as much again would still do" if enough else "and there has to be headroom above that"
         )
-        detail.append(f"The most that one node was seen to use is {_plural(round(peak), 'port')}, {verdict}.")
+        detail.append(
+            f"The most that one node was seen to use {told.case.used.span} is "
+            f"{_plural(round(peak), 'port')}, {verdict}."
+        )
     evidence = {
         "step": step,
         "portsPerNode": None if before is None else before * each,
@@ -438,12 +465,19 @@ class _Course(Struct, frozen=True, kw_only=True):
     version: int = 4
     values: tuple[float | None, ...]
     limit: float
+    lately: float | None = None
+    """The most of the last minutes, which hours do not have yet."""
+
+    def left(self, found: Forecast) -> bool:
+        """Whether the limit was reached by the last hour, and use has fallen since: as after a restart."""
+        return found.reaches == 0 and self.lately is not None and self.lately < STILL * self.limit
 
     def told(self, window: Window, found: Forecast | TooLittle) -> dict[str, Any]:
         """A forecast as evidence keeps it."""
         if isinstance(found, TooLittle):
             return {"limit": round(self.limit), "why": found.why}
         return {
+            **({"lately": round(self.lately or 0.0)} if self.left(found) else {}),
             "limit": round(self.limit),
             "level": round(found.level, 1),
             "perDay": round(found.per_day, 1),
@@ -474,8 +508,8 @@ def _foretell(case: _Case, judged: _Judged) -> None:
             judged.numbers["forecast"] = {"why": "Azure Monitor has data of the last minutes alone"}
         else:
             message = (
-                f"Azure Monitor has no data of {way.words} for {window.steps * window.step_minutes // 1440} "
-                f"days, though the nodes of {way.pool_words} get out by it. No data is not 0: look at the "
+                f"Azure Monitor has no data of {way.words} for {_days(window)} days, "
+                f"though the nodes of {way.pool_words} get out by it. No data is not 0: look at the "
                 "metrics in the portal, and if they are empty there too, ask Azure's support."
             )
             judged.doubt(_no_data(way, message))
@@ -485,7 +519,9 @@ def _foretell(case: _Case, judged: _Judged) -> None:
     for course in _courses(case, window, judged):
         found = forecast(course.values, course.limit)
         told[course.name] = course.told(window, found)
-        if isinstance(found, Forecast) and found.reaches is not None and found.reaches <= SOON_HOURS:
+        if isinstance(found, TooLittle) or found.reaches is None or course.left(found):
+            continue
+        if found.reaches - _passed(case, window) <= SOON_HOURS:
             soon.append((course, found))
     judged.numbers["forecast"] = told
     if soon:
@@ -493,31 +529,45 @@ def _foretell(case: _Case, judged: _Judged) -> None:
         judged.faults.append(_exhaustion(case, window, soon))
 
 
-def _any_points(window: Window) -> bool:
-    return any(value is not None for one in window.series for value in one.values)
-
-
 def _courses(case: _Case, window: Window, judged: _Judged) -> Iterator[_Course]:
     """What is used at a way out, with its limit; where that is not known, why."""
     match case.way.gate:
         case LoadBalancer() as balancer:
-            yield from _of_ports(case, balancer, window, judged)
+            yield from _of_ports(case, balancer, judged)
         case NatGateway() as gateway:
-            addresses = count_addresses(gateway.frontends)
+            addresses = count_addresses(of_ipv4(gateway.frontends))
             if not addresses:
                 judged.doubt(_unread_addresses(case.way, gateway.frontends, "the addresses"))
                 return
-            for values in hourly(window, "TotalConnectionCount").values():
+            limit = gateway_connections(addresses)
+            lately = _lately(case, "TotalConnectionCount")
+            for kind, values in hourly(window, "TotalConnectionCount").items():
                 mean = tuple(None if value is None else value / SAMPLES for value in values)
-                yield _Course(name="connections", values=mean, limit=gateway_connections(addresses))
+                yield _Course(name="connections", values=mean, limit=limit, lately=lately.get(kind))
         case Firewall():
-            for (protocol, _), values in sorted(hourly(window, "SNATPortUtilization").items()):
-                yield _Course(name=protocol or "all", protocol=protocol, values=values, limit=100.0)
+            lately = _lately(case, "SNATPortUtilization")
+            for kind, values in sorted(hourly(window, "SNATPortUtilization").items()):
+                name = kind[0] or "all"
+                yield _Course(
+                    name=name, protocol=kind[0], values=values, limit=100.0, lately=lately.get(kind)
+                )
 
 
-def _of_ports(case: _Case, balancer: LoadBalancer, window: Window, judged: _Judged) -> Iterator[_Course]:
+def _lately(case: _Case, metric: str) -> dict[tuple[str, int], float]:
+    """The most of the last minutes, by protocol and version of IP."""
+    recent = case.usage.recent if case.usage else None
+    if not isinstance(recent, Window):
+        return {}
+    return {
+        kind: max(known)
+        for kind, values in hourly(recent, metric).items()
+        if (known := [value for value in values if value is not None])
+    }
+
+
+def _of_ports(case: _Case, balancer: LoadBalancer, judged: _Judged) -> Iterator[_Course]:
     """The ports of the busiest node, for each protocol and version of IP."""
-    for (protocol, version), values in sorted(hourly(window, "UsedSnatPorts").items()):
+    for (protocol, version), values in sorted(case.used.hours.items()):
         name = f"{protocol}{' over IPv6' * (version == 6)}"
         rules = [
             rule
@@ -526,7 +576,16 @@ def _of_ports(case: _Case, balancer: LoadBalancer, window: Window, judged: _Judg
         ]
         limit = case.used.allotted(protocol, version) or _reckoned(case, balancer, rules)
         if limit:
-            yield _Course(name=name, protocol=protocol, version=version, values=values, limit=limit)
+            nodes = case.used.of_protocol(protocol, version)
+            known = any(value is not None for one in nodes for value in one.used)
+            yield _Course(
+                name=name,
+                protocol=protocol,
+                version=version,
+                values=values,
+                limit=limit,
+                lately=nodes[0].highest if known else None,
+            )
         elif rules:
             judged.doubt(_no_limit(case.way, rules, name))
 
@@ -559,6 +618,11 @@ def _end(window: Window) -> datetime:
     return datetime.fromisoformat(window.start) + timedelta(minutes=window.step_minutes * window.steps)
 
 
+def _passed(case: _Case, window: Window) -> float:
+    """Hours between the end of a window and when the cluster was looked at."""
+    return (datetime.fromisoformat(case.snapshot.taken_at) - _end(window)) / timedelta(hours=1)
+
+
 def _when(window: Window, hours: float | None) -> str | None:
     """The time so many hours after the end of a window."""
     return None if hours is None else timestamp(_end(window) + timedelta(hours=hours))
@@ -570,8 +634,7 @@ def _exhaustion(case: _Case, window: Window, soon: Sequence[tuple[_Course, Forec
     course, first = soon[0]
     busiest = _busiest(case.used.of_protocol(course.protocol, course.version))
     names = [way.nodes.get(one.address, one.address) for one in busiest]
-    passed = datetime.fromisoformat(case.snapshot.taken_at) - _end(window)
-    hours = max((first.reaches or 0.0) - passed / timedelta(hours=1), 0.0)
+    hours = max((first.reaches or 0.0) - _passed(case, window), 0.0)
     detail = [
         f"The nodes of {way.pool_words} get out by {way.words}.",
         _level_words(way, course, first),

@@ -267,6 +267,14 @@ def test_addresses_count_after_a_step() -> None:
     assert found.title.startswith("From 51 nodes on each has 1,024 SNAT ports instead of 2,048 at ")
 
 
+def test_how_long_use_was_seen() -> None:
+    """Where the weeks before could not be read, or have nothing yet, the peak is one of minutes."""
+    minutes = window(*node_ports("10.240.1.4", "80*30"))
+    for past in (missing("m", kind="loadBalancers"), history()):
+        found = fault(behind(pools=sized(50), counted=usage(minutes, past)))
+        assert "The most that one node was seen to use in the last 30 minutes is 80 ports" in found.detail
+
+
 @pytest.mark.parametrize(
     ("counted", "code"),
     [
@@ -292,8 +300,8 @@ def test_a_step_in_words() -> None:
         "node has, by the number of nodes. There are 45 nodes now, and the autoscaler and an upgrade's surge "
         "may make them 130: user 45 (130 at most). Each has 1,024 ports now, on 1 address. From 51 nodes on "
         "each has 512, and with 130 it has 256. Connections that hold the other ports are cut at that "
-        "moment, and the tunnel may be among them. The most that one node was seen to use is 300 ports, and "
-        "there has to be headroom above that."
+        "moment, and the tunnel may be among them. The most that one node was seen to use in 28 days is 300 "
+        "ports, and there has to be headroom above that."
     )
     told = ("step", "portsPerNode", "portsPerNodeAfter", "portsPerNodeAtMost", "peak")
     assert [found.evidence[name] for name in told] == [51, 1024, 512, 256, 300]
@@ -363,6 +371,19 @@ def test_a_node_that_gets_out_by_another_way_has_no_peak_here() -> None:
     what = behind(outbound_rule(members=50), pools=pools, counted=usage(busy, history(used(flat(80)))))
     peaks = [one.evidence["peak"] for one in check(what) if isinstance(one, Fault) and "#step" in one.subject]
     assert peaks == [83]
+
+
+def test_nodes_with_two_ways_out_have_a_peak_at_both() -> None:
+    """A route leads a part of the Internet to a firewall, and the rest goes by the load balancer."""
+    table = route_table("rt", route("part", "20.0.0.0/8", "VirtualAppliance", "10.240.200.4"))
+    parted = pool("user", subnet("nodes", "10.240.1.0/24", routes=table), TWO, count=50, surge="1")
+    what = behind(
+        pools=(parted,),
+        counted=usage(window(*node_ports("10.240.1.4", "600*30")), history(used(flat(80)))),
+        appliances={"10.240.200.4": firewall()},
+    )
+    [step] = [one for one in check(what) if isinstance(one, Fault)]
+    assert (step.severity, step.evidence["peak"]) == (Severity.WARNING, 600)
 
 
 def test_a_pool_that_nobody_can_count() -> None:
@@ -455,8 +476,12 @@ def forecast_of(
     rule: OutboundRule | None = None,
     **fields: Any,
 ) -> Snapshot:
-    """A cluster whose load balancer's use went like this, by protocol."""
-    now = window(*node_ports("10.240.1.4", "80*30")) if recent is None else recent
+    """A cluster whose load balancer's use went like this, by protocol, and so goes on, or as in `recent`."""
+    now = recent
+    if now is None:
+        last = {protocol: min(round(one[-1] or 80), 1024) for protocol, one in values.items()}
+        nodes = [node_ports("10.240.1.4", f"{used}*30", protocol=name) for name, used in last.items()]
+        now = window(*(one for several in nodes for one in several))
     counted = usage(now, history(*(used(one, protocol) for protocol, one in values.items())))
     return behind(*((rule,) if rule else ()), counted=counted, **fields)
 
@@ -520,6 +545,69 @@ def test_a_forecast_in_words() -> None:
     # What grows takes all there is: room for half as much again.
     assert parse(commands[0])[1]["--load-balancer-outbound-ports"] == ["1536"]
     assert any("spec.nodeName=aks-user-1" in command for command in commands)
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [("1024", [SOON]), ("768", [SOON]), ("767", []), ("5", [])],
+)
+def test_a_limit_that_is_reached_and_left(now: str, said: list[Told]) -> None:
+    """The last hour has ended up to two hours ago: whoever leaked ports may have been restarted since."""
+    what = forecast_of({"TCP": flat(1100)}, window(*node_ports("10.240.1.4", f"{now}*30")))
+    assert gist(what) == said
+    [way] = kept(what)
+    assert way["forecast"]["TCP"]["reaches"] == "2026-03-01T08:00:00Z"
+    assert way["forecast"]["TCP"].get("lately") == (None if said else int(now))
+
+
+def test_a_day_is_counted_from_when_it_was_looked() -> None:
+    """The history ended an hour and three quarters ago; the limit is reached 24 hours after that and more."""
+    what = forecast_of({"TCP": rising(818, 200, 4)})
+    [way] = kept(what)
+    assert "2026-03-02T08:10:00Z" < way["forecast"]["TCP"]["reaches"] < "2026-03-02T09:40:00Z"
+    assert gist(what) == []
+    assert gist(structs.replace(what, taken_at="2026-03-01T09:45:00Z")) == [SOON]
+
+
+THREE_FRONTS = outbound_rule(*(frontend(f"f{n}", f"198.51.100.{10 + n}") for n in range(3)), ports=1000)
+
+
+@pytest.mark.parametrize(
+    ("has", "said"),
+    [
+        # each node on a frontend of its own: the busiest uses 400 of 1,000
+        ({4: (10,), 5: (11,), 6: (12,)}, []),
+        # one has ports of all three, and may be the busiest on each
+        ({4: (10, 11, 12), 5: (11,), 6: (12,)}, [SOON]),
+        ({4: (10, 11), 5: (11,), 6: (12,)}, []),
+    ],
+)
+def test_frontends_count_for_nodes_that_have_ports_of_them(
+    has: dict[int, tuple[int, ...]], said: list[Told]
+) -> None:
+    """Hours are not told apart by nodes, and the busiest node on one frontend is not that on another."""
+    busy = [
+        one
+        for host, fronts in has.items()
+        for front in fronts
+        for one in node_ports(
+            f"10.240.1.{host}", "260*30", f"{1000 // len(fronts)}*30", front=f"198.51.100.{front}"
+        )
+    ]
+    three = pool("user", NODES, "10.240.1.4 10.240.1.5 10.240.1.6", surge="1")
+    past = history(*(used(flat(400), front=f"198.51.100.{front}") for front in (10, 11, 12)))
+    what = behind(THREE_FRONTS, pools=(three,), counted=usage(window(*busy), past))
+    assert gist(what) == said
+
+
+def test_frontends_where_nobody_knows_who_has_ports_of_them() -> None:
+    """Explicit ports are spread: then what is known of the busiest node is that of one frontend."""
+    past = history(*(used(flat(400), front=f"198.51.100.{front}") for front in (10, 11, 12)))
+    lost = usage(missing("m", "throttled", kind="loadBalancers"), past)
+    assert gist(behind(THREE_FRONTS, counted=lost)) == []
+    by_default = structs.replace(THREE_FRONTS, allocated_ports=0)
+    [way] = kept(behind(by_default, counted=lost))
+    assert way["forecast"]["TCP"]["level"] > 1190
 
 
 def test_a_limit_that_is_reached_in_words() -> None:
@@ -697,6 +785,13 @@ def gated(gate: NatGateway, values: tuple[float | None, ...]) -> Snapshot:
 def test_a_nat_gateway(addresses: str | Missing, values: tuple[float | None, ...], said: list[Told]) -> None:
     """Its connections against one for each port: a coarse bound, so it is information."""
     assert gist(gated(nat_gateway(frontend("nat", addresses)), values)) == said
+
+
+def test_addresses_of_ipv6_carry_nothing_of_ipv4() -> None:
+    """Azure does not tell the connections apart, and nodes find the API server by IPv4."""
+    both = gated(nat_gateway(frontend("nat"), frontend("six", "2001:db8::/124")), flat(70_000))
+    assert gist(both) == [("info", "gateway#forecast")]
+    assert kept(both)[0]["addresses"] == 1
 
 
 def test_a_nat_gateway_in_words() -> None:
