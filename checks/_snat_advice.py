@@ -1,5 +1,6 @@
 """Commands that give nodes more SNAT ports: complete, quoted for a POSIX shell, the smallest change first."""
 
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
@@ -10,7 +11,10 @@ from checks._remedies import az
 from checks._snat_ports import (
     FIREWALL_PORTS,
     GATEWAY_ADDRESSES,
+    GATEWAY_CONNECTIONS,
     GATEWAY_PORTS,
+    HEADROOM,
+    LEAST_PORTS,
     MOST_ADDRESSES,
     MOST_PORTS,
     Plan,
@@ -29,7 +33,7 @@ from checks._ways_out import WayOut
 from facts import resource_id
 from facts.filters import Firewall, Missing
 from facts.finding import Remediation
-from facts.outbound import LoadBalancer, NatGateway, OutboundRule
+from facts.outbound import Frontend, LoadBalancer, NatGateway, OutboundRule
 from facts.snapshot import Cluster, Snapshot
 
 _BALANCER_DOCS = "https://learn.microsoft.com/azure/aks/configure-load-balancer-standard#configure-the-allocated-outbound-ports"
@@ -43,6 +47,7 @@ _TYPE_DOCS = (
 )
 _GATEWAY_DOCS = "https://learn.microsoft.com/azure/nat-gateway/nat-gateway-resource"
 _MANAGED_GATEWAY_DOCS = "https://learn.microsoft.com/azure/aks/nat-gateway"
+_DATAPATH_DOCS = "https://learn.microsoft.com/azure/nat-gateway/troubleshoot-nat-connectivity"
 _FIREWALL_DOCS = "https://learn.microsoft.com/azure/firewall/integrate-with-nat-gateway"
 _POOLING_DOCS = (
     "https://learn.microsoft.com/troubleshoot/azure/azure-kubernetes/connectivity/snat-port-exhaustion"
@@ -54,8 +59,10 @@ SHORT_TIMEOUT = 4
 """What Azure has for load balancers that are not AKS's, and the least that it takes."""
 NAMED = 3
 """Nodes whose pods are to be listed."""
-AT_ONCE = 4
+AT_ONCE = 16
 """Public addresses that one remedy adds to a firewall at the most."""
+FIREWALL_ADDRESSES = 250
+"""The most that a firewall takes (https://learn.microsoft.com/azure/firewall/deploy-multi-public-ip-powershell)."""
 PREFIX_ADDRESSES = 16
 """The addresses of the largest public prefix that Azure makes for everybody: /28, or /124 of IPv6."""
 
@@ -83,20 +90,25 @@ def remedies(
     failed: bool,
     busiest: Sequence[str],
     usage: bool = True,
+    degraded: bool = False,
 ) -> tuple[Remediation, ...]:
     """The ways to have enough ports, the smallest change first.
 
-    `peak` are the most ports that one node was seen to use, if anybody saw it; `failed` says that connections
-    failed for want of them. `busiest` are names of nodes, the busiest first. Without `usage` it is not use
-    that is at fault, but how many nodes there may be: nothing is said then of connections that are held.
+    `peak` is the most that was seen, if anybody saw it: ports of one node at a load balancer, connections at
+    a NAT gateway, percent of its ports at a firewall. `failed` says that connections failed for want of
+    ports, `degraded` that a NAT gateway's data path did. `busiest` are names of nodes, the busiest first.
+    Without `usage` it is not use that is at fault, but how many nodes there may be: nothing is said then of
+    connections that are held.
     """
     match way.gate:
         case LoadBalancer() as balancer:
             found = _at_balancer(snapshot, way, balancer, peak=peak, failed=failed, usage=usage)
         case NatGateway() as gateway:
-            found = _at_gateway(snapshot.cluster, gateway)
+            found = [] if degraded and not failed else [_at_gateway(snapshot.cluster, gateway, peak)]
+            if degraded:
+                found.append(_data_path())
         case Firewall() as firewall:
-            found = _at_firewall(snapshot.cluster, firewall)
+            found = _at_firewall(snapshot.cluster, firewall, peak)
     return (*found, _pooling(way, busiest)) if usage else tuple(found)
 
 
@@ -114,6 +126,17 @@ class _Held(Struct, frozen=True, kw_only=True):
     present: int | None
     """Ports of a node now."""
 
+    def least(self, peak: float | None) -> int | None:
+        """What each should have at least where nobody says what it has, if there is a peak to reckon from."""
+        return None if peak is None else LEAST_PORTS * self.addresses
+
+
+def _of_aks(balancer: LoadBalancer) -> bool:
+    """Whether AKS made a load balancer, and not somebody beside it."""
+    return balancer.name.lower() == "kubernetes" or any(
+        rule.name.lower().startswith("aksoutboundrule") for rule in balancer.rules
+    )
+
 
 def _at_balancer(
     snapshot: Snapshot,
@@ -125,17 +148,26 @@ def _at_balancer(
     usage: bool,
 ) -> list[Remediation]:
     cluster = snapshot.cluster
-    own = cluster.outbound_type.lower() not in _OTHER_TYPES
+    own = cluster.outbound_type.lower() not in _OTHER_TYPES and _of_aks(balancer)
     held = _held(snapshot, way, balancer)
     found = []
     cannot = ""
     ports = None
     if held:
-        wishes = [wanted_ports(peak, one.present, failed=failed) for one in held]
+        wishes = [wanted_ports(peak, one.present or one.least(peak), failed=failed) for one in held]
         known = [wish for wish in wishes if wish is not None]
         ports = max(known, default=None)
     if ports is not None:
-        plans = [plan(ports, one.most, addresses=one.addresses, blocks=one.blocks) for one in held]
+        asked = {4: cluster.outbound.managed_addresses, 6: cluster.outbound.managed_addresses_v6}
+        plans = [
+            plan(
+                ports,
+                one.most,
+                addresses=max(one.addresses, asked[ip_version(one.rule)] or 0) if own else one.addresses,
+                blocks=one.blocks,
+            )
+            for one in held
+        ]
         feasible = [one for one in plans if one is not None]
         if len(feasible) < len(plans):
             cannot = (
@@ -194,20 +226,32 @@ def _by_cluster(cluster: Cluster, held: Sequence[_Held], plans: Sequence[Plan]) 
     commands: list[str] = []
     if any(missing.values()):
         profile = cluster.outbound
-        if profile.address_ids:
-            made, ids = _more_addresses(cluster, profile.address_ids, missing)
+        if profile.address_ids or profile.prefix_ids:
+            made, arguments = _owned(cluster, missing)
             commands += made
-            arguments = ("--load-balancer-outbound-ips", ",".join(ids))
-        elif profile.prefix_ids:
-            made, ids = _more_prefixes(cluster, profile.prefix_ids, missing)
-            commands += made
-            arguments = ("--load-balancer-outbound-ip-prefixes", ",".join(ids))
         else:
             arguments = _managed(held, plans)
     commands.append(
         az("aks update", *named(cluster), *arguments, "--load-balancer-outbound-ports", str(plans[0].ports))
     )
     return Remediation(summary=_summary(held, plans), commands=tuple(commands), docs=_BALANCER_DOCS)
+
+
+def _owned(cluster: Cluster, missing: dict[int, int]) -> tuple[list[str], tuple[str, ...]]:
+    """Commands that make what is missing of what the owner brings along, and how the CLI is told of it all.
+
+    It clears whichever of addresses and prefixes it is not told.
+    """
+    addresses, prefixes = list(cluster.outbound.address_ids), list(cluster.outbound.prefix_ids)
+    if addresses:
+        commands, addresses = _more_addresses(cluster, addresses, missing)
+    else:
+        commands, prefixes = _more_prefixes(cluster, prefixes, missing)
+    told = (
+        ("--load-balancer-outbound-ips", addresses),
+        ("--load-balancer-outbound-ip-prefixes", prefixes),
+    )
+    return commands, tuple(word for option, ids in told if ids for word in (option, ",".join(ids)))
 
 
 def _managed(held: Sequence[_Held], plans: Sequence[Plan]) -> tuple[str, ...]:
@@ -246,16 +290,27 @@ def _summary(held: Sequence[_Held], plans: Sequence[Plan]) -> str:
 
 
 def _more_addresses(
-    cluster: Cluster, ids: Sequence[str], missing: dict[int, int], sku: str = "Standard"
+    cluster: Cluster,
+    ids: Sequence[str],
+    missing: dict[int, int],
+    *,
+    gateway: NatGateway | None = None,
+    place: "_Place | None" = None,
 ) -> tuple[list[str], list[str]]:
-    """Commands that make public addresses beside those there are, and the ids of all of them."""
-    place = _place(cluster, ids)
-    fresh = _unused(f"{cluster.ref.name}-outbound", ids)
+    """Commands that make public addresses beside those there are, and the ids of all of them.
+
+    They are for the load balancer, or for a NAT gateway, whose SKU they have to have.
+    """
+    place = place or _place(cluster, ids)
+    stem, sku, location = cluster.ref.name, "Standard", cluster.ref.location
+    if gateway is not None:
+        stem, sku, location = gateway.name, gateway.sku or sku, gateway.location or location
+    fresh = _unused(f"{stem}-outbound", ids)
     commands, every = [], list(ids)
     for version, needed in missing.items():
         for _ in range(needed):
             name = next(fresh)
-            commands.append(_public_address(place, name, cluster.ref.location, version=version, sku=sku))
+            commands.append(_public_address(place, name, location, version=version, sku=sku))
             every.append(place.id_of("publicIPAddresses", name))
     return commands, every
 
@@ -348,7 +403,10 @@ def _sooner(cluster: Cluster, balancer: LoadBalancer, *, own: bool) -> list[Reme
 
 
 def _to_gateway(snapshot: Snapshot, cannot: str, wanted: int) -> Remediation:
-    """A NAT gateway instead of the load balancer: AKS's own, or on a network that the owner brought along."""
+    """A NAT gateway instead of the load balancer: AKS's own, or on a network that the owner brought along.
+
+    Without commands where Microsoft does not document that the outbound type can be changed so.
+    """
     cluster = snapshot.cluster
     addresses = f"{wanted} address{'es' * (wanted != 1)}"
     summary = (
@@ -356,46 +414,63 @@ def _to_gateway(snapshot: Snapshot, cannot: str, wanted: int) -> Remediation:
         f"{GATEWAY_PORTS:,} ports for each address go to whichever node needs them ({addresses} for a "
         f"start). {_MOVES}"
     )
-    if not cluster.own_network:
-        command = az(
-            "aks update",
-            *named(cluster),
-            *("--outbound-type", "managedNATGateway"),
-            *("--nat-gateway-managed-outbound-ip-count", str(wanted)),
-        )
-        return Remediation(summary=summary, commands=(command,), docs=_TYPE_DOCS)
-    return Remediation(summary=summary, commands=tuple(_own_gateway(snapshot, wanted)), docs=_TYPE_DOCS)
+    kind = cluster.outbound_type.lower()
+    commands: list[str] = []
+    if cluster.own_network and kind in {"loadbalancer", "userdefinedrouting", "userassignednatgateway"}:
+        commands = _own_gateways(snapshot, wanted)
+        if commands and kind != "userassignednatgateway":
+            commands.append(az("aks update", *named(cluster), "--outbound-type", "userAssignedNATGateway"))
+    elif not cluster.own_network and kind == "loadbalancer":
+        commands = [
+            az(
+                "aks update",
+                *named(cluster),
+                *("--outbound-type", "managedNATGateway"),
+                *("--nat-gateway-managed-outbound-ip-count", str(wanted)),
+            )
+        ]
+    return Remediation(summary=summary, commands=tuple(commands), docs=_TYPE_DOCS)
 
 
-def _own_gateway(snapshot: Snapshot, wanted: int) -> list[str]:
-    """A NAT gateway on every subnet of nodes that has none; nothing where a subnet could not be read."""
-    cluster = snapshot.cluster
-    subnets: dict[str, str] = {}
+def _own_gateways(snapshot: Snapshot, wanted: int) -> list[str]:
+    """A NAT gateway in each network, on every subnet of nodes that has none.
+
+    Nothing where a subnet could not be read.
+    """
+    networks: dict[str, dict[str, str]] = {}
     for place in (place for pool in snapshot.pools for place in pool.placements):
         if isinstance(place.subnet, Missing) or isinstance(place.subnet.nat_gateway, Missing):
             return []
         if place.subnet.nat_gateway is None:
-            subnets.setdefault(resource_id.key(place.subnet.id), place.subnet.id)
-    if not subnets:
-        return []
-    place_of_gateway = _place(cluster, list(subnets.values()))
-    name = f"{cluster.ref.name}-outbound"
-    made, ids = [], []
-    for number in range(1, wanted + 1):
-        made.append(_public_address(place_of_gateway, f"{name}-{number}", cluster.ref.location))
-        ids.append(f"{name}-{number}")
+            key = resource_id.key(place.subnet.id)
+            networks.setdefault(resource_id.parent(key), {}).setdefault(key, place.subnet.id)
+    name = f"{snapshot.cluster.ref.name}-nat"
+    commands = []
+    for number, subnets in enumerate(networks.values()):
+        own = f"{name}-{resource_id.parse(next(iter(subnets.values()))).names[0]}" if number else name
+        commands += _own_gateway(snapshot, own, list(subnets.values()), wanted)
+    return commands
+
+
+def _own_gateway(snapshot: Snapshot, name: str, subnets: Sequence[str], wanted: int) -> list[str]:
+    """A NAT gateway of that name on some subnets of one network."""
+    cluster = snapshot.cluster
+    where = _place(cluster, subnets)
+    taken = cluster.outbound.address_ids
+    fresh = [one for one, _ in zip(_unused(name, taken), range(wanted), strict=False)]
+    made = [_public_address(where, one, cluster.ref.location) for one in fresh]
     made.append(
         az(
             "network nat gateway create",
-            *place_of_gateway.arguments,
+            *where.arguments,
             *("--name", name),
             *("--location", cluster.ref.location),
-            *("--public-ip-addresses", *ids),
+            *("--public-ip-addresses", *fresh),
             *("--idle-timeout", str(SHORT_TIMEOUT)),
         )
     )
-    gateway = place_of_gateway.id_of("natGateways", name)
-    for subnet in subnets.values():
+    gateway = where.id_of("natGateways", name)
+    for subnet in subnets:
         parts = resource_id.parse(subnet)
         made.append(
             az(
@@ -406,43 +481,56 @@ def _own_gateway(snapshot: Snapshot, wanted: int) -> list[str]:
                 *("--nat-gateway", gateway),
             )
         )
-    made.append(az("aks update", *named(cluster), "--outbound-type", "userAssignedNATGateway"))
     return made
 
 
-def _at_gateway(cluster: Cluster, gateway: NatGateway) -> list[Remediation]:
-    """More addresses for a NAT gateway that is there: half as many again."""
-    held = count_addresses(of_ipv4(gateway.frontends)) or len(gateway.frontends)
-    target = min(max(held + 1, -(-held * 3 // 2)), GATEWAY_ADDRESSES)
-    parts = resource_id.parse(gateway.id)
-    if held >= GATEWAY_ADDRESSES:
+def _at_gateway(cluster: Cluster, gateway: NatGateway, peak: float | None) -> Remediation:
+    """More addresses for a NAT gateway that is there: half as many again, or what its connections take."""
+    counted = of_ipv4(gateway.frontends)
+    held = count_addresses(counted)
+    within = f"/subscriptions/{cluster.ref.subscription_id}/resourceGroups/{cluster.node_resource_group}"
+    managed = cluster.outbound_type.lower().startswith("managednatgateway") and resource_id.is_within(
+        gateway.id, within
+    )
+    if managed and held is None:
+        held = cluster.outbound.gateway_addresses
+    if held is not None and held >= GATEWAY_ADDRESSES:
         summary = (
             f'NAT gateway "{gateway.name}" has {held} addresses, and {GATEWAY_ADDRESSES} are the most. Put '
             "node pools into several subnets, each with a NAT gateway of its own."
         )
-        return [Remediation(summary=summary, docs=_GATEWAY_DOCS)]
+        return Remediation(summary=summary, docs=_GATEWAY_DOCS)
+    target = None
+    if held is not None:
+        wished = math.ceil((peak or 0.0) * (1 + HEADROOM) / GATEWAY_PORTS)
+        target = min(max(held + 1, -(-held * 3 // 2), wished), GATEWAY_ADDRESSES)
+    more = 1 if held is None or target is None else target - held
     summary = (
-        f"Give the NAT gateway {target} addresses instead of {held}: each has {GATEWAY_PORTS:,} ports, for "
-        "whichever node needs them. The new ones have to be allowed wherever the present ones are by number."
+        f"Give the NAT gateway {f'{target} addresses instead of {held}' if target else '1 more address'}: "
+        f"each has {GATEWAY_PORTS:,} ports, for whichever node needs them. The new ones have to be allowed "
+        "wherever the present ones are by number."
     )
-    managed = (
-        cluster.outbound_type.lower().startswith("managednatgateway")
-        and parts.resource_group.lower() == cluster.node_resource_group.lower()
-    )
-    if managed:
-        command = az("aks update", *named(cluster), "--nat-gateway-managed-outbound-ip-count", str(target))
-        return [Remediation(summary=summary, commands=(command,), docs=_MANAGED_GATEWAY_DOCS)]
+    if not managed:
+        commands = _more_for_gateway(cluster, gateway, counted, more)
+        return Remediation(summary=summary, commands=tuple(commands), docs=_GATEWAY_DOCS)
+    brought = [one.source_id for one in gateway.frontends if not resource_id.is_within(one.source_id, within)]
+    option = "--nat-gateway-managed-outbound-ip-count"
+    commands = [az("aks update", *named(cluster), option, str(target))] if target else []
+    if brought:
+        # AKS keeps to whoever brought the first addresses, and the CLI leaves prefixes as they are.
+        commands, ids = _more_addresses(cluster, _addresses_of(brought), {4: more}, gateway=gateway)
+        commands.append(az("aks update", *named(cluster), "--nat-gateway-outbound-ips", ",".join(ids)))
+    return Remediation(summary=summary, commands=tuple(commands), docs=_MANAGED_GATEWAY_DOCS)
+
+
+def _more_for_gateway(
+    cluster: Cluster, gateway: NatGateway, counted: Iterable[Frontend], more: int
+) -> list[str]:
+    """So many more addresses for a gateway of the owner's, beside its own group's."""
     place = _place(cluster, [gateway.id])
-    ids = [
-        one.source_id for one in of_ipv4(gateway.frontends) if "/publicipaddresses/" in one.source_id.lower()
-    ]
-    fresh = _unused(f"{gateway.name}-outbound", ids)
-    commands = []
-    for _ in range(target - held):
-        name = next(fresh)
-        sku = gateway.sku or "Standard"
-        commands.append(_public_address(place, name, gateway.location or cluster.ref.location, sku=sku))
-        ids.append(place.id_of("publicIPAddresses", name))
+    commands, ids = _more_addresses(
+        cluster, _addresses_of(one.source_id for one in counted), {4: more}, gateway=gateway, place=place
+    )
     commands.append(
         az(
             "network nat gateway update",
@@ -451,15 +539,44 @@ def _at_gateway(cluster: Cluster, gateway: NatGateway) -> list[Remediation]:
             *("--public-ip-addresses", *ids),
         )
     )
-    return [Remediation(summary=summary, commands=tuple(commands), docs=_GATEWAY_DOCS)]
+    return commands
+
+
+def _addresses_of(source_ids: Iterable[str]) -> list[str]:
+    """Those that are addresses, and no prefixes."""
+    return [one for one in source_ids if "/publicipaddresses/" in one.lower()]
+
+
+def _data_path() -> Remediation:
+    """What is to be done about a data path: without failed connections it is not ports that are missing."""
+    return Remediation(
+        summary=(
+            "See what Azure says of the NAT gateway (Resource health in the portal) and of the region: its "
+            f"data path is Azure's own. More than {GATEWAY_CONNECTIONS:,} connections through one gateway "
+            "degrade it too: then put node pools into several subnets, each with a NAT gateway of its own."
+        ),
+        docs=_DATAPATH_DOCS,
+    )
 
 
 # --- a firewall ------------------------------------------------------------------------------------
 
 
-def _at_firewall(cluster: Cluster, firewall: Firewall) -> list[Remediation]:
-    """More public addresses for a firewall: half as many again, some at once."""
-    more = min(max(-(-firewall.public_addresses // 2), 1), AT_ONCE)
+def _at_firewall(cluster: Cluster, firewall: Firewall, peak: float | None) -> list[Remediation]:
+    """More public addresses for a firewall: as many as give half as much again of what is in use."""
+    has = firewall.public_addresses
+    share = 1.0 if peak is None else peak / 100
+    more = max(math.ceil(has * share * (1 + HEADROOM)) - has, 1)
+    lasting = (
+        "put a NAT gateway on the firewall's subnet, AzureFirewallSubnet, whose "
+        f"{GATEWAY_PORTS:,} ports for each address the firewall then uses instead of its own."
+    )
+    if more > AT_ONCE or has + more > FIREWALL_ADDRESSES:
+        summary = (
+            f"The firewall has {has} public addresses and would take {more} more, of {FIREWALL_ADDRESSES} at "
+            f"the most: {lasting}"
+        )
+        return [Remediation(summary=summary, docs=_FIREWALL_DOCS)]
     place = _place(cluster, [firewall.id])
     fresh = _unused(f"{firewall.name}-outbound", ())
     commands = []
@@ -475,19 +592,15 @@ def _at_firewall(cluster: Cluster, firewall: Firewall) -> list[Remediation]:
                 *("--public-ip-address", name),
             )
         )
-    has = f" beside the {firewall.public_addresses} that it has" if firewall.public_addresses else ""
+    beside = f" beside the {has} that it has" if has else ""
     summary = (
-        f"Give the firewall {more} more public address{'es' * (more != 1)}{has}: each has {FIREWALL_PORTS:,} "
-        "ports on each instance. (One in a virtual hub takes them as a number: "
+        f"Give the firewall {more} more public address{'es' * (more != 1)}{beside}: each has "
+        f"{FIREWALL_PORTS:,} ports on each instance. (One in a virtual hub takes them as a number: "
         "`az network firewall update --public-ip-count`.)"
-    )
-    lasting = (
-        "As what lasts: put a NAT gateway on the firewall's subnet, AzureFirewallSubnet, whose "
-        f"{GATEWAY_PORTS:,} ports for each address the firewall then uses instead of its own."
     )
     return [
         Remediation(summary=summary, commands=tuple(commands), docs=_FIREWALL_DOCS),
-        Remediation(summary=lasting, docs=_FIREWALL_DOCS),
+        Remediation(summary=f"As what lasts: {lasting}", docs=_FIREWALL_DOCS),
     ]
 
 

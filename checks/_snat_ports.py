@@ -52,6 +52,10 @@ FIREWALL_INSTANCES = 2
 _DEFAULT = ((50, 1024), (100, 512), (200, 256), (400, 128), (800, 64), (1000, 32))
 
 
+LEAST_PORTS = _DEFAULT[-1][1]
+"""The fewest ports of a node on each frontend address that Azure documents."""
+
+
 def default_ports(nodes: int) -> int | None:
     """The ports of a node on each frontend address where Azure allots them; `None` beyond 1,000 nodes.
 

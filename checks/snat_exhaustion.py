@@ -453,7 +453,14 @@ def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judged
             "datapathPercent": judged.numbers["datapathPercent"],
             "connections": judged.numbers["connections"],
         },
-        remediation=remedies(snapshot, way, peak=None, failed=failures is not None, busiest=()),
+        remediation=remedies(
+            snapshot,
+            way,
+            peak=max(active, default=None),
+            failed=failures is not None,
+            busiest=(),
+            degraded=degraded,
+        ),
     )
 
 
@@ -509,7 +516,7 @@ def _at_firewall(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judge
                 for one in of_metric(window, "SNATPortUtilization")
             },
         },
-        remediation=remedies(snapshot, way, peak=None, failed=False, busiest=()),
+        remediation=remedies(snapshot, way, peak=peak, failed=False, busiest=()),
     )
 
 

@@ -66,11 +66,14 @@ def advice(
     failed: bool = False,
     busiest: Iterable[str] = (),
     usage: bool = True,
+    degraded: bool = False,
 ) -> tuple[Remediation, ...]:
     """What is recommended for the one way out."""
     [way], unread = ways_out(what)
     assert not unread
-    return remedies(what, way, peak=peak, failed=failed, busiest=tuple(busiest), usage=usage)
+    return remedies(
+        what, way, peak=peak, failed=failed, busiest=tuple(busiest), usage=usage, degraded=degraded
+    )
 
 
 def behind(gate: LoadBalancer, *pools: NodePool, **fields: Any) -> Snapshot:
@@ -168,6 +171,22 @@ def test_nothing_is_changed_that_will_do() -> None:
     assert [summary.split()[0] for summary in summaries] == ["Where", "As", "Let"]
 
 
+def test_addresses_that_are_on_their_way_are_kept() -> None:
+    """The cluster asks for three, and the load balancer shows one yet."""
+    profile = structs.replace(MANAGED, managed_addresses=3)
+    what = behind(balancer(outbound_rule(ports=8000)), nodes(12), outbound=profile)
+    assert first(what) == [
+        f"{AKS} --load-balancer-managed-outbound-ip-count 3 --load-balancer-outbound-ports 8000"
+    ]
+
+
+@pytest.mark.parametrize(("held", "ports"), [("198.51.100.10", 32), ("198.51.100.10 198.51.100.11", 64)])
+def test_beyond_the_table_no_node_gets_less_than_the_table_has(held: str, ports: int) -> None:
+    """Nobody says how many ports each of 1,200 nodes has; a small peak is no reason to ask for 16."""
+    what = behind(balancer(outbound_rule(frontend("a", held))), nodes(1200))
+    assert first(what, peak=10.0) == [f"{AKS} --load-balancer-outbound-ports {ports}"]
+
+
 # --- both versions of IP ---------------------------------------------------------------------------
 
 SIX = outbound_rule(frontend("six", "2001:db8::1"), name="aksOutboundRuleIPv6")
@@ -224,6 +243,19 @@ def test_own_addresses_of_both_versions() -> None:
     assert len(parse(made[-1])[1]["--load-balancer-outbound-ips"][0].split(",")) == 4
 
 
+def test_own_addresses_and_own_prefixes() -> None:
+    """The CLI clears the one of which it is not told: both are told, though only one grows."""
+    profile = OutboundProfile(allocated_ports=2000, address_ids=OWN[:1], prefix_ids=(PREFIX,))
+    rule = outbound_rule(frontend("a"), frontend("b", "203.0.113.0/31"), ports=2000)
+    [made, update] = first(behind(balancer(rule), nodes(90), outbound=profile))
+    assert parse(made)[0] == "network public-ip create"
+    options = parse(update)[1]
+    assert options["--load-balancer-outbound-ips"] == [
+        f"{OWN[0]},{NETWORK}/publicIPAddresses/aks-shop-outbound-1"
+    ]
+    assert options["--load-balancer-outbound-ip-prefixes"] == [PREFIX]
+
+
 @pytest.mark.parametrize(
     ("count", "lengths"),
     [(22, []), (23, ["31"]), (40, ["31"]), (50, ["30"]), (400, ["28", "28"]), (409, ["28", "28", "31"])],
@@ -277,6 +309,13 @@ def test_a_rule_that_is_not_of_aks() -> None:
     assert list(found[1].commands) == [
         f"az network lb outbound-rule update {where} --name own --idle-timeout 4"
     ]
+
+
+def test_a_load_balancer_beside_that_of_aks() -> None:
+    """Whatever the outbound type: AKS changes its own load balancer, and would not change this one."""
+    what = behind(balancer(outbound_rule(ports=800, name="own"), name="lb-own"), nodes(3))
+    found = [command for one in advice(what, peak=900.0)[:2] for command in one.commands]
+    assert [parse(command)[0] for command in found] == ["network lb outbound-rule update"] * 2
 
 
 def test_an_outbound_type_that_nobody_knows_yet() -> None:
@@ -338,15 +377,15 @@ def test_a_gateway_of_the_owner() -> None:
     )
     commands = gateway_commands(what, peak=900.0)
     where = f"--subscription {SUBSCRIPTION} --resource-group rg-network"
-    gateway = network_id("natGateways", "aks-shop-outbound")
+    gateway = network_id("natGateways", "aks-shop-nat")
     assert commands == [
         (
-            f"az {ADDRESS} rg-network --name aks-shop-outbound-1 --location westeurope --sku Standard "
+            f"az {ADDRESS} rg-network --name aks-shop-nat-1 --location westeurope --sku Standard "
             "--version IPv4 --allocation-method Static"
         ),
         (
-            f"az network nat gateway create {where} --name aks-shop-outbound --location westeurope "
-            "--public-ip-addresses aks-shop-outbound-1 --idle-timeout 4"
+            f"az network nat gateway create {where} --name aks-shop-nat --location westeurope "
+            "--public-ip-addresses aks-shop-nat-1 --idle-timeout 4"
         ),
         *(
             f"az network vnet subnet update {where} --vnet-name vnet --name {name} --nat-gateway {gateway}"
@@ -361,6 +400,61 @@ def test_a_gateway_of_the_owner() -> None:
     named = [command for one in found for command in one.commands if "subnet update" in command]
     assert len(named) == 1
     assert "--name nodes" in named[0]
+
+
+def test_addresses_of_a_gateway_are_not_those_in_use() -> None:
+    """Making one anew under a name that the load balancer's has would change that one."""
+    profile = OutboundProfile(
+        allocated_ports=0, address_ids=(network_id("publicIPAddresses", "aks-shop-nat-1"),)
+    )
+    commands = gateway_commands(behind(balancer(), own_network=True, outbound=profile), peak=900.0)
+    assert [parse(command)[1]["--name"] for command in commands[:2]] == [["aks-shop-nat-2"], ["aks-shop-nat"]]
+    assert parse(commands[1])[1]["--public-ip-addresses"] == ["aks-shop-nat-2"]
+
+
+def test_a_gateway_serves_one_network() -> None:
+    """Pools in two networks have one each."""
+    away = subnet("away", "10.9.0.0/24", network="vnet-two")
+    what = behind(balancer(), nodes(3), pool("away", away, "10.9.0.4"), own_network=True)
+    commands = gateway_commands(what, peak=900.0)
+    made = [parse(one)[1] for one in commands if parse(one)[0] == "network nat gateway create"]
+    put = [parse(one)[1] for one in commands if parse(one)[0] == "network vnet subnet update"]
+    assert [one["--name"][0] for one in made] == ["aks-shop-nat", "aks-shop-nat-vnet-two"]
+    assert [(one["--vnet-name"][0], one["--nat-gateway"][0].rsplit("/", 1)[-1]) for one in put] == [
+        ("vnet", "aks-shop-nat"),
+        ("vnet-two", "aks-shop-nat-vnet-two"),
+    ]
+    addresses = [one["--public-ip-addresses"] for one in made]
+    assert addresses == [["aks-shop-nat-1"], ["aks-shop-nat-vnet-two-1"]]
+
+
+@pytest.mark.parametrize(
+    ("own_network", "outbound_type", "last"),
+    [
+        (False, "loadBalancer", "--outbound-type managedNATGateway"),
+        (True, "loadBalancer", "--outbound-type userAssignedNATGateway"),
+        (True, "LoadBalancer", "--outbound-type userAssignedNATGateway"),
+        (True, "userDefinedRouting", "--outbound-type userAssignedNATGateway"),
+        # it is asked for already, and some subnet has none
+        (True, "userAssignedNATGateway", "network vnet subnet update"),
+        # ways that are not documented
+        (False, "managedNATGateway", None),
+        (False, "managedNATGatewayV2", None),
+        (False, "userDefinedRouting", None),
+        (True, "managedNATGateway", None),
+        (False, "loadBalancerV3", None),
+        (True, "loadBalancerV3", None),
+        (True, "", None),
+    ],
+)
+def test_ways_to_a_gateway(*, own_network: bool, outbound_type: str, last: str | None) -> None:
+    """https://learn.microsoft.com/azure/aks/egress-outboundtype has which type may become which."""
+    what = behind(balancer(), own_network=own_network, outbound_type=outbound_type)
+    commands = gateway_commands(what, peak=900.0)
+    if last is None:
+        assert commands == []
+    else:
+        assert last in commands[-1]
 
 
 def test_no_half_of_a_gateway() -> None:
@@ -418,6 +512,63 @@ def test_more_addresses_for_a_gateway_of_aks() -> None:
     assert first(what) == [f"{AKS} --nat-gateway-managed-outbound-ip-count 5"]
 
 
+@pytest.mark.parametrize(
+    ("held", "peak", "target"),
+    [
+        (1, None, 2),
+        (1, 40_000.0, 2),
+        (1, 200_000.0, 5),  # 300,000 with headroom
+        (4, 200_000.0, 6),
+        (4, 20_000.0, 6),
+        (2, 900_000.0, 16),
+    ],
+)
+def test_addresses_have_room_for_the_peak(held: int, peak: float | None, target: int) -> None:
+    """Half as many again, or as many as its connections and headroom take."""
+    ours = structs.replace(
+        nat_gateway(*(frontend(f"nat-{number}", f"198.51.100.{200 + number}") for number in range(held))),
+        id=network_id("natGateways", "aks-natgateway", NODE_GROUP),
+    )
+    what = through(ours, outbound_type="managedNATGateway", own_network=False)
+    assert first(what, peak=peak, failed=True) == [f"{AKS} --nat-gateway-managed-outbound-ip-count {target}"]
+
+
+def test_more_addresses_of_the_owner_for_a_gateway_of_aks() -> None:
+    """AKS refuses to keep addresses itself where the owner brought some along."""
+    own = [
+        structs.replace(frontend("pip", "198.51.100.200"), source_id=network_id("publicIPAddresses", "pip")),
+        structs.replace(frontend("six", "2001:db8::1"), source_id=network_id("publicIPAddresses", "six")),
+        structs.replace(frontend("p", "203.0.113.0/31"), source_id=network_id("publicIPPrefixes", "p")),
+    ]
+    ours = structs.replace(
+        nat_gateway(*own), id=network_id("natGateways", "aks-natgateway", NODE_GROUP), sku="StandardV2"
+    )
+    for outbound_type in ("managedNATGatewayV2", "managedNATGateway"):
+        made = first(through(ours, outbound_type=outbound_type, own_network=False))
+        assert [parse(one)[1]["--sku"] for one in made[:-1]] == [["StandardV2"]] * 2
+        fresh = ",".join(f"{NETWORK}/publicIPAddresses/gateway-outbound-{number}" for number in (1, 2))
+        assert made[-1] == (f"{AKS} --nat-gateway-outbound-ips {own[0].source_id},{own[1].source_id},{fresh}")
+
+
+def test_a_gateway_whose_addresses_are_not_known() -> None:
+    """How many more there would be is said, and not how many there are."""
+    what = through(nat_gateway(frontend("nat", missing("pip")), frontend("other", "198.51.100.201")))
+    [found, _] = advice(what)
+    assert "instead of" not in found.summary
+    assert "1 more address" in found.summary
+    assert len(found.commands) == 2
+
+
+def test_a_data_path_is_not_mended_by_addresses() -> None:
+    """Where no connection failed it is not ports that are missing."""
+    [path, pooling] = advice(through(nat_gateway()), degraded=True)
+    assert path.commands == ()
+    assert "Resource health" in path.summary
+    assert pooling.summary.startswith("Let applications")
+    both = advice(through(nat_gateway()), failed=True, degraded=True)
+    assert [bool(one.commands) for one in both] == [True, False, False]
+
+
 def test_a_gateway_of_the_owner_beside_one_of_aks() -> None:
     """AKS does not change what it did not make, though the cluster's outbound type is its own."""
     what = through(nat_gateway(), outbound_type="managedNATGateway", own_network=False)
@@ -466,10 +617,27 @@ def routed(fire: Firewall) -> Snapshot:
     return snapshot(nodes(3, place), outbound_type="userDefinedRouting", appliances={"10.240.200.4": fire})
 
 
-@pytest.mark.parametrize(("has", "more"), [(0, 1), (1, 1), (2, 1), (3, 2), (20, 4)])
-def test_more_addresses_for_a_firewall(has: int, more: int) -> None:
-    """Half as many again, four at once; and a NAT gateway on its subnet as what lasts."""
-    found = advice(routed(structs.replace(firewall(), public_addresses=has, location="northeurope")))
+@pytest.mark.parametrize(
+    ("has", "peak", "more"),
+    [
+        (0, None, 1),
+        (1, None, 1),
+        (2, None, 1),
+        (3, None, 2),
+        (20, None, 10),
+        (20, 100.0, 10),
+        (20, 92.0, 8),  # 27.6 of those there would be
+        (20, 76.0, 3),
+        (1, 76.0, 1),
+        (0, 92.0, 1),
+        (32, None, 16),
+    ],
+)
+def test_more_addresses_for_a_firewall(has: int, peak: float | None, more: int) -> None:
+    """Room for half as much again; and a NAT gateway on its subnet as what lasts."""
+    found = advice(
+        routed(structs.replace(firewall(), public_addresses=has, location="northeurope")), peak=peak
+    )
     where = f"--subscription {SUBSCRIPTION} --resource-group rg-network"
     assert list(found[0].commands) == [
         command
@@ -486,6 +654,16 @@ def test_more_addresses_for_a_firewall(has: int, more: int) -> None:
         )
     ]
     assert "AzureFirewallSubnet" in found[1].summary
+
+
+@pytest.mark.parametrize("has", [33, 240, 250])
+def test_a_firewall_that_takes_very_many_addresses(has: int) -> None:
+    """Then a NAT gateway is what is left, and how many there would have to be is said."""
+    [found, pooling] = advice(routed(structs.replace(firewall(), public_addresses=has)))
+    assert found.commands == ()
+    assert "AzureFirewallSubnet" in found.summary
+    assert f"{has} public addresses" in found.summary
+    assert pooling.summary.startswith("Let applications")
 
 
 # --- pooling ---------------------------------------------------------------------------------------

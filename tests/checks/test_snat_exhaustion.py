@@ -566,6 +566,19 @@ def test_at_a_firewall(tcp: str, udp: str, severity: Severity | None, title: str
         assert fault.resource == FIREWALL
 
 
+def test_what_is_recommended_has_room_for_what_was_seen() -> None:
+    """The connections that are open at a gateway, the share at a firewall; a data path is another matter."""
+    busy = (by_gateway("9*30"), by_gateway("9*30", "Failed"), series("TotalConnectionCount", "200000*30"))
+    [fault] = said(translated(*busy))[0]
+    assert "Give the NAT gateway 5 addresses instead of 1" in fault.remediation[0].summary
+    [fault] = said(translated(by_gateway("9*30"), series(DATAPATH, "40*30")))[0]
+    assert not any(remedy.commands for remedy in fault.remediation)
+    used = {FIREWALL: usage(window(series("SNATPortUtilization", "92*30", protocol="TCP")))}
+    large = structs.replace(firewall(), public_addresses=20)
+    [fault] = said(snapshot(ROUTED, api=api_server(), appliances={"10.0.1.4": large}, used=used))[0]
+    assert "8 more public addresses beside the 20" in fault.remediation[0].summary
+
+
 def test_a_firewall_without_a_number() -> None:
     """What was counted says nothing of its ports."""
     used = {FIREWALL: usage(window(series("FirewallHealth", "100*30")))}
