@@ -37,7 +37,9 @@ ACTION = "Microsoft.Insights/metrics/read"
 BATCH = 50
 """Resources in one call at the most."""
 WEIGHT = 800
-"""Nodes times frontends in one call at the most, which keeps an answer at about 10 MB."""
+"""Nodes times addresses in one call at the most, which keeps an answer at about 10 MB."""
+PREFIX_WEIGHT = 16
+"""The addresses that a public prefix has at the most, as a rule; how many is not known here."""
 EVERY_SERIES = 2_147_483_647
 """The greatest `top` that Azure takes."""
 SHORTEST_MINUTES = 30
@@ -245,10 +247,17 @@ def _counts(model: Any) -> bool:
 
 
 def _weight(model: Any) -> int:
-    """How much there is to read of a resource: time series come by node and frontend."""
+    """How much there is to read of a resource: time series come by node and address."""
     if not isinstance(model, BalancerModel):
         return 1
-    return max(1, sum((rule.members or 1) * len(rule.frontends) for rule in model.rules))
+    return max(
+        1,
+        sum(
+            (rule.members or 1) * (PREFIX_WEIGHT if "/publicipprefixes/" in one.source_id.lower() else 1)
+            for rule in model.rules
+            for one in rule.frontends
+        ),
+    )
 
 
 class _Reader:

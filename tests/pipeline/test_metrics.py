@@ -32,15 +32,20 @@ GATEWAY = f"{S}/resourceGroups/rg-net/providers/Microsoft.Network/natGateways/ga
 INTERNAL = f"{S}/resourceGroups/MC_000/providers/Microsoft.Network/loadBalancers/kubernetes-internal"
 
 
-def balancer(number: int, *, members: int = 2, region: str = WEU) -> dict[str, Any]:
-    """A load balancer with an outbound rule for some nodes."""
+def balancer(number: int, *, members: int = 2, region: str = WEU, prefix: bool = False) -> dict[str, Any]:
+    """A load balancer with an outbound rule for some nodes, by an address or by a prefix of them."""
     own = balancer_id(number)
+    source = {
+        "publicIPPrefix": {"id": f"{S}/resourceGroups/rg/providers/Microsoft.Network/publicIPPrefixes/p"}
+    }
     return {
         "id": own,
         "name": "kubernetes",
         "location": region,
         "properties": {
-            "frontendIPConfigurations": [{"id": f"{own}/frontendIPConfigurations/one", "properties": {}}],
+            "frontendIPConfigurations": [
+                {"id": f"{own}/frontendIPConfigurations/one", "properties": source if prefix else {}}
+            ],
             "backendAddressPools": [
                 {
                     "id": f"{own}/backendAddressPools/all",
@@ -320,13 +325,17 @@ def test_how_far_back_minutes_are_read(between: int, minutes: int) -> None:
 
 
 async def test_large_ones_are_not_read_together(azure: RunningSimulator, clients: Clients) -> None:
-    """Time series come by node: an answer for many large load balancers would not fit into memory."""
-    azure.put(*(balancer(number, members=300, region="uksouth") for number in range(910, 915)))
+    """Time series come by node and by address, of which a prefix has up to sixteen: not all fit in memory."""
+    azure.put(
+        *(balancer(number, members=300, region="uksouth") for number in range(910, 915)),
+        *(balancer(number, members=25, region="ukwest", prefix=True) for number in range(920, 925)),
+    )
     inventory = Inventory(clients)
-    batches = {
-        await module._batch(
-            inventory, "microsoft.network/loadbalancers", balancer_id(number).lower(), "uksouth"
-        )
-        for number in range(910, 915)
-    }
-    assert sorted(len(one) for one in batches) == [1, 2, 2]
+    for region, numbers in (("uksouth", range(910, 915)), ("ukwest", range(920, 925))):
+        batches = {
+            await module._batch(
+                inventory, "microsoft.network/loadbalancers", balancer_id(number).lower(), region
+            )
+            for number in numbers
+        }
+        assert sorted(len(one) for one in batches) == [1, 2, 2]
