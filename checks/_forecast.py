@@ -18,9 +18,9 @@ A series is taken apart, and what is left of it says what comes:
 5. Rhythm and line are put together again, and the first hour in which they reach the limit is the answer.
 
 H. Theil, Proc. Kon. Ned. Akad. v. Wetensch. A 53 (1950); R. Bellman, Comm. ACM 4 (1961); P. K. Sen, J. Amer.
-Statist. Assoc. 63 (1968); G. Schwarz, Ann. Statist. 6 (1978); J. Rice, Ann. Statist. 12 (1984); B. Jackson and
-others, IEEE Signal Process. Lett. 12 (2005). Numbers without a source were chosen by `python -m
-bench.forecast`, where other methods stand beside.
+Statist. Assoc. 63 (1968); G. Schwarz, Ann. Statist. 6 (1978); J. Rice, Ann. Statist. 12 (1984); B. Jackson
+and others, IEEE Signal Process. Lett. 12 (2005). Numbers without a source were chosen by
+`python -m bench.forecast`, where other methods stand beside.
 """
 
 import math
@@ -39,6 +39,8 @@ LEAST = 24
 """Values without which nothing is said: in less than a day any morning looks like growth."""
 LATE = 3
 """Hours that may be missing at the end: Azure Monitor lags, and an hour without traffic has no point."""
+SHORTEST = 8
+"""Hours that growth must have gone on: what rises for less is mostly a rollout or a scaling, and ends."""
 LATELY = 4 * DAY
 """Hours whose noise counts by itself: it may have grown with the level."""
 
@@ -147,12 +149,14 @@ def _path(use: list[float | None], horizon: int) -> _Path:
     ]
     known = _known(use)
     line, noise = _growth(plain, least=(max(known) - min(known)) * 1e-3)
+    if rhythm and line.slope > 0 and _usual(use, line):
+        line = structs.replace(line, slope=0.0)
     if rhythm:
         days = _by_days(use, line.misfit(plain), horizon)
         if days:
             return days
-    # A rhythm is known as well as a median of so many values: half as much again as a mean.
-    blur = noise * math.sqrt(1.57 / min(len(use) / DAY, 14)) if rhythm else 0.0
+    # The error of a median of so many days, twice: the highest of the hours of a peak is mostly too high.
+    blur = 2 * noise * math.sqrt(math.pi / 2 / min(len(use) / DAY, 14)) if rhythm else 0.0
     ahead = rhythm[last:] if rhythm else [0.0] * (horizon + 1)
     return _Path(
         level=line.level,
@@ -231,7 +235,7 @@ def _daily(use: list[float | None], whole: int) -> list[float]:
         ago = len(use) - 1 - hour
         strength, change = lines[min(max(ago // DAY, 0), len(lines) - 1)]
         found.append(max(strength + change * ago / DAY, 0.0) * shape[ago % DAY])
-    return found
+    return found if any(found[len(use) - DAY :]) else []
 
 
 def _columns(days: _Days, strengths: list[float]) -> list[list[tuple[float, float]]]:
@@ -391,8 +395,8 @@ def _noise(values: list[float], least: float) -> tuple[float, float]:
     near = far = least
     for part in (values, values[-LATELY:]):
         near = max(near, _bend(part, 1))
-        far = max(far, _bend(part, min(6, (len(part) - 1) // 3)))
-    far = max(near, far)
+        far = max(far, _bend(part, min(6, (len(part) - 1) // 8)))
+    far = max(near, far, _bend(values[-DAY:], 1))
     if not far:
         return 1.0, 1.0  # never any change
     # A process of the first order, whose values keep so much of the value before: bends of neighbours are so
@@ -428,6 +432,8 @@ def _without_spikes(plain: _Points, noise: float) -> _Points:
 class _Line(Struct, frozen=True, kw_only=True):
     """A line through a piece."""
 
+    start: float
+    """The hour in which it begins."""
     level: float
     """At hour 0."""
     slope: float
@@ -470,7 +476,7 @@ def _growth(plain: _Points, least: float) -> tuple[_Line, float]:
             certain /= 2
             if abs(line.slope - long.slope) < 2 * math.hypot(line.slope_error, long.slope_error):
                 line = _together(line, long, piece)
-    if line.slope >= certain * line.slope_error:
+    if line.slope >= certain * line.slope_error and line.start <= -SHORTEST and not _step(piece, line):
         return line, noise
     slow = _slow(plain, max(noise, line.misfit(plain)))
     # Growth by days counts if the hours of the last piece do not say otherwise.
@@ -483,12 +489,51 @@ def _growth(plain: _Points, least: float) -> tuple[_Line, float]:
     ), noise
 
 
+def _step(piece: _Points, line: _Line) -> bool:
+    """Whether a shift of the level says more of a piece of a day or less than the line does."""
+    if line.start < -DAY:
+        return False
+    mean = sum(value for _, value in piece) / len(piece)
+    below = gain = 0.0
+    for count, (_, value) in enumerate(piece[:-1], start=1):
+        below += value - mean
+        gain = max(gain, below * below / count + below * below / (len(piece) - count))
+    around = sum((value - mean) ** 2 for _, value in piece)
+    return around - gain < sum((value - line.level - line.slope * hour) ** 2 for hour, value in piece)
+
+
+def _usual(use: list[float | None], line: _Line) -> bool:
+    """Whether use rises as much at this time of other days: what a rhythm that was not found looks like."""
+    length = -int(line.start)
+    if length >= 2 * DAY:
+        return False
+    ends = [
+        median(known) if end >= 3 and (known := _known(use[end - 3 : end])) else None
+        for end in range(len(use), 2, -DAY)
+    ]
+    starts = [
+        median(known) if (known := _known(use[max(end - length - 2, 0) : max(end - length + 1, 0)])) else None
+        for end in range(len(use), 2, -DAY)
+    ]
+    if ends[0] is None or starts[0] is None:
+        return False
+    rise = ends[0] - starts[0]
+    # What the day as a whole gained is no rhythm.
+    before = [
+        late - early - (late - night) * length / DAY
+        for early, late, night in zip(starts, ends, ends[1:], strict=False)
+        if early is not None and late is not None and night is not None
+    ][1 if length < DAY else 2 :][:14]
+    return bool(before) and rise - median(before) < line.slope * length / 2
+
+
 def _fit(piece: _Points, noise: float, memory: float) -> _Line:
     """A line through a piece, not more exact than noise allows."""
     slope, level = _line(piece)
     centre = sum(hour for hour, _ in piece) / len(piece)
     deviation = _DEVIATION * median(abs(value - level - slope * hour) for hour, value in piece)
     return _Line(
+        start=piece[0][0],
         level=level,
         slope=slope,
         scale=max(deviation, noise) * math.sqrt(memory),
@@ -545,8 +590,8 @@ def _slow(plain: _Points, noise: float) -> _Line | None:
 def _by_days(use: list[float | None], misfit: float, horizon: int) -> _Path | None:
     """What the last three days say alone, hour by hour, where they are far from what the series was before.
 
-    So it is where use has been multiplied within days, and its rhythm with it. `misfit` is how far the last day
-    is from what it should have been otherwise.
+    So it is where use has been multiplied within days, and its rhythm with it. `misfit` is how far the last
+    day is from what it should have been otherwise.
     """
     if len(use) < 4 * DAY or use[-3 * DAY :].count(None) > DAY // 2:
         return None
@@ -614,9 +659,9 @@ def _blocks(plain: _Points) -> list[_Points]:
 def _starts(blocks: list[_Points], noise: float, memory: float) -> tuple[float, float]:
     """The hours in which the piece before the last begins, and the last, of the cut that costs the least.
 
-    A piece is level or straight and has three blocks at least, each of them its median. It costs the squares of
-    what is left, in units of noise, and the logarithm of the number of values for each parameter: where it
-    begins, its level, its slope. That is the dearer the longer the memory of values is.
+    A piece is level or straight and has three blocks at least, each of them its median. It costs the squares
+    of what is left, in units of noise, and the logarithm of the number of values for each parameter: where
+    it begins, its level, its slope. That is the dearer the longer the memory of values is.
     """
     offset = blocks[-1][-1][1]
     sums = [(0.0,) * 6]
