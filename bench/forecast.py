@@ -568,11 +568,13 @@ def disturbed(days: int, seeds: int) -> float:
     return found / len(cases)
 
 
-def figures() -> Iterator[Figure]:
-    """The forecast's own scores, those of the others, and what each costs."""
+def figures(rivals: int) -> Iterator[Figure]:
+    """The forecast's own scores, those of others on so many series of each family, and what each costs."""
     for name, method in _methods():
         ours = name == "ours"
-        cases = _cases(60 if ours else 4)
+        cases = _cases(60 if ours else rivals)
+        if not cases:
+            continue
         begun = time.perf_counter()
         got = score(_answers(method, cases))
         took = (time.perf_counter() - begun) / len(cases) * 1000

@@ -97,6 +97,7 @@ def forecast(values: Sequence[float | None], limit: float, *, horizon: int = 168
     points = len(use) - use.count(None)
     if points < LEAST:
         return TooLittle(f"only {points} hours of data, and a forecast needs {LEAST}")
+    use = use[next(hour for hour, value in enumerate(use) if value is not None) :]
     silent = next(back for back, value in enumerate(reversed(use)) if value is not None)
     if silent > LATE:
         return TooLittle(f"the data ended {silent} hours ago")
