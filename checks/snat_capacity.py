@@ -40,7 +40,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from checks._forecast import Forecast, TooLittle, forecast
+from checks._forecast import LATE, Forecast, TooLittle, forecast
 from checks._snat_advice import remedies
 from checks._snat_ports import (
     BLOCK,
@@ -226,6 +226,12 @@ class _Used(Struct, frozen=True):
 
 def _any_points(window: Window) -> bool:
     return any(value is not None for one in window.series for value in one.values)
+
+
+def _silent(window: Window) -> int:
+    """The hours at the end of a history that have no points, of whatever series."""
+    known = (step for one in window.series for step, value in enumerate(one.values) if value is not None)
+    return window.steps - 1 - max(known, default=-1)
 
 
 def _days(window: Window) -> int:
@@ -514,6 +520,11 @@ def _foretell(case: _Case, judged: _Judged) -> None:
             )
             judged.doubt(_no_data(way, message))
         return
+    if _silent(window) > LATE and isinstance(recent, Missing):
+        judged.doubt(recent.reason)
+    elif _silent(window) > LATE and not _any_points(recent):
+        message = f"Azure Monitor's data of {way.words} ended {_silent(window)} hours ago. No data is not 0."
+        judged.doubt(_no_data(way, message))
     told: dict[str, dict[str, Any]] = {}
     soon: list[tuple[_Course, Forecast]] = []
     for course in _courses(case, window, judged):

@@ -494,10 +494,13 @@ def _at_firewall(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judge
     if not high:
         return
     protocol, peak = max(high.items(), key=lambda item: (item[1], item[0]))
-    used = ", ".join(f"{int(value)} % for {name}" for name, value in sorted(high.items()))
+    used = ", ".join(
+        f"{int(value)} %{f' for {name}' if name else ''}" for name, value in sorted(high.items())
+    )
+    its = f"its {protocol} SNAT ports" if protocol else "its SNAT ports"
     judged.fault = Fault(
         subject=way.key,
-        title=f"{way.words[0].upper()}{way.words[1:]} uses {int(peak)} % of its {protocol} SNAT ports",
+        title=f"{way.words[0].upper()}{way.words[1:]} uses {int(peak)} % of {its}",
         detail=(
             f"A route leads the nodes of {way.pool_words} out by {way.words}, whose own ports were in use at "
             f"their peak: {used}. They are shared by everybody behind it. {_CONSEQUENCE}"

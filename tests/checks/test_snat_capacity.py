@@ -704,6 +704,25 @@ def test_use_that_nobody_knows(counted: Usage | None, code: str) -> None:
     assert gist(behind(counted=counted)) == [("unknown", code)]
 
 
+ENDED = (*flat(900)[:-5], *(None,) * 5)
+
+
+@pytest.mark.parametrize(
+    ("recent", "past", "said"),
+    [
+        # nothing came for five hours, nor in the last minutes: what was foretold before is not over
+        (window(), ENDED, [("unknown", "no_data")]),
+        (missing("m", "throttled", kind="loadBalancers"), ENDED, [("unknown", "throttled")]),
+        (window(), (*ENDED[:-5], *flat(900)[:2], None, None, None), []),
+        # the cluster was stopped for a while
+        (window(*node_ports("10.240.1.4", "80*30")), ENDED, []),
+    ],
+)
+def test_hours_that_ended(recent: Window | Missing, past: tuple[float | None, ...], said: list[Told]) -> None:
+    """No data is no sign that use has ended."""
+    assert gist(behind(counted=usage(recent, history(used(past))))) == said
+
+
 def test_no_data_in_words() -> None:
     """What to do about it."""
     reason = unknown(behind(counted=usage(window(), history()))).reason

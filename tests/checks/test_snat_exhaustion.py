@@ -579,6 +579,14 @@ def test_what_is_recommended_has_room_for_what_was_seen() -> None:
     assert "8 more public addresses beside the 20" in fault.remediation[0].summary
 
 
+def test_a_firewall_that_does_not_tell_protocols_apart() -> None:
+    """Then it is all of them."""
+    used = {FIREWALL: usage(window(series("SNATPortUtilization", "92*30")))}
+    [fault] = said(snapshot(ROUTED, api=api_server(), appliances={"10.0.1.4": firewall()}, used=used))[0]
+    assert fault.title == 'Azure Firewall "fw" uses 92 % of its SNAT ports'
+    assert "in use at their peak: 92 %. They are shared" in fault.detail
+
+
 def test_a_firewall_without_a_number() -> None:
     """What was counted says nothing of its ports."""
     used = {FIREWALL: usage(window(series("FirewallHealth", "100*30")))}
