@@ -520,11 +520,14 @@ def _foretell(case: _Case, judged: _Judged) -> None:
             )
             judged.doubt(_no_data(way, message))
         return
-    if _silent(window) > LATE and isinstance(recent, Missing):
-        judged.doubt(recent.reason)
-    elif _silent(window) > LATE and not _any_points(recent):
-        message = f"Azure Monitor's data of {way.words} ended {_silent(window)} hours ago. No data is not 0."
-        judged.doubt(_no_data(way, message))
+    if _silent(window) > LATE:
+        if isinstance(recent, Missing):
+            judged.doubt(recent.reason)
+        elif not _any_points(recent):
+            message = (
+                f"Azure Monitor's data of {way.words} ended {_silent(window)} hours ago. No data is not 0."
+            )
+            judged.doubt(_no_data(way, message))
     told: dict[str, dict[str, Any]] = {}
     soon: list[tuple[_Course, Forecast]] = []
     for course in _courses(case, window, judged):
