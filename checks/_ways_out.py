@@ -206,6 +206,8 @@ def _balanced(
     if serving:
         yield from serving
         return
+    if pool.count == 0 and not pool.max_count and not placement.nodes:
+        return  # nobody is there to get out, and nobody comes by itself
     cluster = snapshot.cluster
     name = subnet.id.rsplit("/", 1)[-1]
     yield Reason(

@@ -132,6 +132,16 @@ def test_nodes_with_public_addresses_need_nothing() -> None:
     assert found(snapshot(behind, balancers=(balancer(),))) == ({"gateway": ["np"]}, [])
 
 
+@pytest.mark.parametrize(
+    ("count", "most", "unknown"), [(0, None, []), (0, 5, ["no_way_out"]), (3, None, ["no_way_out"])]
+)
+def test_a_pool_that_has_no_nodes_and_gets_none(count: int, most: int | None, unknown: list[str]) -> None:
+    """Nobody is there to get out, and the other pools are judged."""
+    there = pool("np", subnet("nodes", "10.240.0.0/24", gate=nat_gateway()), "10.240.0.4")
+    empty = pool("empty", subnet("empty", "10.240.1.0/24"), count=count, most=most)
+    assert found(snapshot(there, empty, balancers=())) == ({"gateway": ["np"]}, unknown)
+
+
 @pytest.mark.parametrize("api", [api_server(missing("name")), api_server("10.240.0.9"), None])
 def test_the_way_of_everything_where_the_api_server_is_not_known(api: Any) -> None:
     """Without a public address to ask about, the Internet is."""
