@@ -478,6 +478,12 @@ class _Course(Struct, frozen=True, kw_only=True):
         """Whether the limit was reached by the last hour, and use has fallen since: as after a restart."""
         return found.reaches == 0 and self.lately is not None and self.lately < STILL * self.limit
 
+    def by_now(self, found: Forecast | TooLittle) -> Forecast | TooLittle:
+        """What was foretold by hours, where the last minutes have reached the limit meanwhile."""
+        if isinstance(found, TooLittle) or found.reaches is None or (self.lately or 0.0) < self.limit:
+            return found
+        return structs.replace(found, level=max(found.level, self.limit), reaches=0.0, earliest=0.0)
+
     def told(self, window: Window, found: Forecast | TooLittle) -> dict[str, Any]:
         """A forecast as evidence keeps it."""
         if isinstance(found, TooLittle):
@@ -531,7 +537,7 @@ def _foretell(case: _Case, judged: _Judged) -> None:
     told: dict[str, dict[str, Any]] = {}
     soon: list[tuple[_Course, Forecast]] = []
     for course in _courses(case, window, judged):
-        found = forecast(course.values, course.limit)
+        found = course.by_now(forecast(course.values, course.limit))
         told[course.name] = course.told(window, found)
         if isinstance(found, TooLittle) or found.reaches is None or course.left(found):
             continue

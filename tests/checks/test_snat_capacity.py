@@ -560,6 +560,18 @@ def test_a_limit_that_is_reached_and_left(now: str, said: list[Told]) -> None:
     assert way["forecast"]["TCP"].get("lately") == (None if said else int(now))
 
 
+def test_a_limit_that_is_reached_since_the_last_hour() -> None:
+    """What is out now does not run out in some hours."""
+    found = fault(
+        forecast_of({"TCP": rising(1000, 200, 4)}, window(*node_ports("10.240.1.4", "1000*9 1024*9")))
+    )
+    assert found.title.endswith('at load balancer "kubernetes" have run out: all 1,024 are in use')
+    assert "uses about 1,024 of its 1,024 TCP ports" in found.detail
+    assert "That has reached the limit." in found.detail
+    soon = forecast_of({"TCP": rising(1000, 200, 4)}, window(*node_ports("10.240.1.4", "1000*9 1023*9")))
+    assert "run out in about" in fault(soon).title
+
+
 def test_a_day_is_counted_from_when_it_was_looked() -> None:
     """The history ended an hour and three quarters ago; the limit is reached 24 hours after that and more."""
     what = forecast_of({"TCP": rising(818, 200, 4)})
