@@ -693,11 +693,16 @@ def _exhaustion(case: _Case, window: Window, soon: Sequence[tuple[_Course, Forec
                 for one, name in zip(busiest, names, strict=True)
             ],
         },
-        # What grows up to its limit takes all there is: that is the peak to make room for.
+        # What grows up to its limit takes all there is: that is the peak to make room for. No node has more
+        # ports than it has, but a gateway may have more connections.
         remediation=remedies(
             case.snapshot,
             way,
-            peak=max(case.used.peak or 0.0, course.limit),
+            peak=max(
+                case.used.peak or 0.0,
+                course.limit,
+                0.0 if isinstance(way.gate, LoadBalancer) else first.level,
+            ),
             failed=False,
             busiest=names,
         ),

@@ -836,6 +836,12 @@ def test_a_nat_gateway_in_words() -> None:
     assert fault(gated(nat_gateway(), flat(70_000))).title.endswith("have reached 64,512")
 
 
+def test_addresses_for_connections_beyond_what_there_is() -> None:
+    """Ports serve several connections at once: there may be many more than ports, and they count."""
+    found = fault(gated(nat_gateway(), flat(300_000)))
+    assert "Give the NAT gateway 7 addresses instead of 1" in found.remediation[0].summary
+
+
 def routed(*several: Series, has: int = 1) -> Snapshot:
     """A cluster that a route leads out by an Azure Firewall."""
     table = route_table("rt", route("out", "0.0.0.0/0", "VirtualAppliance", "10.240.200.4"))
