@@ -26,6 +26,9 @@ docs: setup ## write docs/checks.md from the checks' docstrings
 	@$(PYTHON_BIN) -m checks > docs/checks.md
 
 bench: setup ## measure what it costs
+	@$(PYTHON_BIN) -c "import statsmodels" 2>/dev/null \
+		|| $(PYTHON_BIN) -m pip install -qq --disable-pip-version-check -r requirements-bench.txt \
+		|| echo "Without statsmodels the forecast is measured beside straight lines alone." >&2
 	@$(PYTHON_BIN) -m bench
 
 setup:

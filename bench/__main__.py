@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from bench import fleet, iptables, start, storage, verdicts
+from bench import fleet, forecast, iptables, start, storage, verdicts
 from bench.measure import Figure
 
 
@@ -19,6 +19,7 @@ def measured(asked: argparse.Namespace) -> Iterator[Figure]:
     yield from start.figures()
     yield from verdicts.figures()
     yield from iptables.figures()
+    yield from forecast.figures(0 if asked.quick else 8)
     if not asked.quick:
         yield from storage.figures(5000, 50_000)
         yield from fleet.figures(asked.clusters)

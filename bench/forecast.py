@@ -433,7 +433,7 @@ def _holt_winters(module: Any, values: Sequence[float | None], limit: float) -> 
         seasonal_periods=season,
         initialization_method="estimated",
     )
-    path = [use[-1], *(float(value) for value in model.fit().forecast(HORIZON))]
+    path = [float(use[-1]), *(float(value) for value in model.fit().forecast(HORIZON))]
     return Answer(_crossing(path, limit))
 
 
@@ -443,7 +443,7 @@ def _theta(module: Any, values: Sequence[float | None], limit: float) -> Answer:
     fit = module.ThetaModel(use, period=24, deseasonalize=len(use) >= 48, method="additive").fit()
     paths = [fit.forecast(HORIZON), *fit.prediction_intervals(HORIZON, alpha=0.2).to_numpy().T]
     reaches, latest, earliest = (
-        _crossing([use[-1], *(float(value) for value in path)], limit) for path in paths
+        _crossing([float(use[-1]), *(float(value) for value in path)], limit) for path in paths
     )
     return Answer(reaches, earliest, latest, ranged=reaches is not None)
 
@@ -461,7 +461,7 @@ def _stl(modules: tuple[Any, Any], values: Sequence[float | None], limit: float)
         period=24,
         robust=True,
     )
-    path = [use[-1], *(float(value) for value in model.fit().forecast(HORIZON))]
+    path = [float(use[-1]), *(float(value) for value in model.fit().forecast(HORIZON))]
     return Answer(_crossing(path, limit))
 
 
