@@ -92,7 +92,7 @@ def read_balancer(document: Document) -> BalancerModel:
                 members=None if members is None else len(members),
             )
         )
-        if members is None:
+        if members is None or not all(members):
             backends = None
         elif backends is not None:
             backends |= {_carrier(member) for member in members}
@@ -120,12 +120,18 @@ def _frontend(document: Document, balancer: Document) -> FrontendModel:
 
 
 def _members(pool: Document) -> list[str] | None:
-    """The IP configurations of a backend pool by id, or its addresses; `None` where neither is shown."""
+    """The IP configurations of a backend pool by id, or its addresses; `None` where neither is shown.
+
+    A member of which Azure shows nothing but that it is there is an empty text.
+    """
     held = properties(pool)
     if by_interface := [text(one, "id") for one in objects(held, "backendIPConfigurations")]:
         return by_interface
     if by_address := objects(held, "loadBalancerBackendAddresses"):
-        return [text(properties(one), "ipAddress") for one in by_address]
+        held_by = [properties(one) for one in by_address]
+        return [
+            text(one, "ipAddress") or reference(one, "networkInterfaceIPConfiguration") for one in held_by
+        ]
     return [] if "backendIPConfigurations" in held or "loadBalancerBackendAddresses" in held else None
 
 

@@ -127,8 +127,20 @@ def test_a_load_balancer() -> None:
             1,
             frozenset({f"{NET}/networkInterfaces/nic-1".lower()}),
         ),
+        (
+            {
+                "loadBalancerBackendAddresses": [
+                    {"properties": {"networkInterfaceIPConfiguration": member(0)}},
+                    {"properties": {"networkInterfaceIPConfiguration": member(1)}},
+                ]
+            },
+            2,
+            frozenset({VMSS.lower()}),
+        ),
+        # somebody is there, and nobody says who: then it may be anybody
+        ({"loadBalancerBackendAddresses": [{"name": "one", "properties": {}}]}, 1, None),
     ],
-    ids=["nobody", "not shown", "by address", "a plain machine"],
+    ids=["nobody", "not shown", "by address", "a plain machine", "by interface, as addresses", "hidden"],
 )
 def test_who_is_behind_it(pool: Document, members: int | None, backends: frozenset[str] | None) -> None:
     """Members by interface or by address; a pool that shows neither may have any."""
