@@ -30,26 +30,17 @@ somewhere, and a shorter idle timeout. Where that does not do, let the cluster g
 Documentation: https://learn.microsoft.com/troubleshoot/azure/azure-kubernetes/connectivity/snat-port-exhaustion
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from msgspec import Struct
-
+from checks._remedies import az
+from checks._snat import Judged, every_way, no_data, plural, upper
 from checks._snat_advice import remedies
-from checks._snat_use import (
-    Connections,
-    PortUse,
-    at,
-    connections,
-    drawn,
-    of_metric,
-    ports,
-    summed,
-)
-from checks._ways_out import WayOut, elsewhere, not_for_the_tunnel, ways_out
+from checks._snat_failures import LISTED, Failures, count_failures, failed_title, failed_words
+from checks._snat_use import PortUse, at, connections, drawn, of_metric, ports, summed
+from checks._ways_out import WayOut, elsewhere
 from facts.filters import Firewall, Missing
-from facts.finding import Fault, Observed, Reason, Severity, Statement, Unknown
+from facts.finding import Fault, Remediation, Severity, Statement
 from facts.outbound import LoadBalancer, NatGateway, Window
 from facts.snapshot import Snapshot
 
@@ -61,80 +52,44 @@ AFFECTS = ("logs", "exec", "port-forward", "webhooks")
 # As Microsoft advises for alerts: https://learn.microsoft.com/azure/load-balancer/load-balancer-standard-diagnostics
 WARNING_AT = 0.75
 CRITICAL_AT = 0.90
-NOW_MINUTES = 5
-"""Failures count as going on for so long after the last of them."""
 # https://learn.microsoft.com/azure/nat-gateway/nat-metrics: less than 90 % over 15 minutes is worth an alert.
 DATAPATH_MINUTES = 15
 DEGRADED_BELOW = 90.0
 UNAVAILABLE_BELOW = 25.0
 DATAPATH_LEAST = 5
 """Points without which nothing is said of a data path: fewer are known for false alarms."""
-LISTED = 10
-"""Nodes that evidence lists."""
 FRONTENDS = 3
 """Frontends that evidence lists of each node, the fullest first."""
+_METRICS_DOCS = "https://learn.microsoft.com/azure/azure-monitor/reference/metrics-index"
 DRAWN_NODES = 3
 """Nodes whose time series evidence keeps."""
 
 
 def check(snapshot: Snapshot) -> Iterator[Statement]:
     """Judge every way out, and keep the numbers whatever they say."""
-    inapplicable = not_for_the_tunnel(snapshot)
-    if inapplicable and inapplicable.reason.code in {"stopped", "network_isolated"}:
-        yield inapplicable
-        return
-    found, unread = ways_out(snapshot)
-    judged = [_judge(snapshot, way, found) for way in found]
-    numbers = [{**one.numbers, "title": one.fault.title} if one.fault else one.numbers for one in judged]
-    if numbers:
-        yield Observed(evidence={"waysOut": numbers})
-    if inapplicable:
-        yield inapplicable
-        return
-    yield from unread
-    if not any(pool.placements or pool.missing for pool in snapshot.pools):
-        message = "Azure shows no node pool of this cluster whose network can be read."
-        yield Unknown(reason=Reason(code="no_data", message=message))
-    for one in judged:
-        if one.fault is not None:
-            yield one.fault
-        yield from (Unknown(reason=reason) for reason in one.unknown)
+    return every_way(snapshot, _judge)
 
 
-class _Judged(Struct):
-    """What is to be said of one way out."""
-
-    numbers: dict[str, Any]
-    fault: Fault | None = None
-    unknown: list[Reason] = []
-
-
-def _judge(snapshot: Snapshot, way: WayOut, every: Sequence[WayOut]) -> _Judged:
-    numbers: dict[str, Any] = {
-        "through": way.gate.id,
-        "kind": type(way.gate).__name__,
-        "pools": [pool.name for pool in way.pools],
-    }
-    judged = _Judged(numbers)
+def _judge(snapshot: Snapshot, way: WayOut, every: Sequence[WayOut], judged: Judged) -> None:
     if not way.nodes and all(pool.count == 0 for pool in way.pools):
-        return judged
+        return
     usage = snapshot.usage.get(way.key)
     if usage is None:
-        judged.unknown.append(_no_data(way, f"What Azure Monitor counted at {way.words} was not looked up."))
-        return judged
+        judged.doubt(no_data(way, f"What Azure Monitor counted at {way.words} was not looked up."))
+        return
     window = usage.recent
     if isinstance(window, Missing):
-        judged.unknown.append(window.reason)
-        return judged
+        judged.doubt(window.reason)
+        return
     if not window.series:
         message = (
             f"Azure Monitor has no data of {way.words} for the last {window.steps * window.step_minutes} "
             f"minutes, though the nodes of {way.pool_words} get out by it. No data is not 0: look at the "
             "metrics in the portal, and if they are empty there too, ask Azure's support."
         )
-        judged.unknown.append(_no_data(way, message))
-        return judged
-    numbers["window"] = {"from": at(window, 0), "to": at(window, window.steps)}
+        judged.doubt(no_data(way, message))
+        return
+    judged.numbers["window"] = {"from": at(window, 0), "to": at(window, window.steps)}
     match way.gate:
         case LoadBalancer():
             _at_balancer(snapshot, way, every, window, judged)
@@ -142,106 +97,13 @@ def _judge(snapshot: Snapshot, way: WayOut, every: Sequence[WayOut]) -> _Judged:
             _at_gateway(snapshot, way, window, judged)
         case Firewall():
             _at_firewall(snapshot, way, window, judged)
-    return judged
-
-
-def _no_data(way: WayOut, message: str) -> Reason:
-    return Reason(code="no_data", message=message, resource=way.gate.id)
-
-
-# --- failed connections ----------------------------------------------------------------------------
-
-
-class _Failures(Struct, frozen=True):
-    """Connections that failed."""
-
-    count: int
-    minutes: int
-    """In how many minutes some did."""
-    first: int
-    last: int
-    """The first and the last of these, as steps of the window."""
-    going_on: bool
-    by_minute: tuple[float | None, ...]
-    by_node: tuple[tuple[str, int], ...]
-    """Addresses with what failed there, the most first."""
-    by_frontend: tuple[tuple[str, int], ...]
-    by_protocol: tuple[tuple[str, int], ...]
-
-    def evidence(self, window: Window, names: dict[str, str]) -> dict[str, Any]:
-        """As findings have it."""
-        nodes = [
-            {"node": names.get(address, address), "address": address, "count": count}
-            for address, count in self.by_node[:LISTED]
-            if address
-        ]
-        return {
-            "count": self.count,
-            "minutes": self.minutes,
-            "first": at(window, self.first),
-            "last": at(window, self.last),
-            "goingOn": self.going_on,
-            "nodes": nodes,
-            "frontends": [{"address": one, "count": count} for one, count in self.by_frontend if one],
-            "protocols": [{"protocol": one, "count": count} for one, count in self.by_protocol if one],
-            "series": drawn(window, self.by_minute, summing=True),
-        }
-
-
-def _failures(counted: Sequence[Connections], window: Window) -> _Failures | None:
-    """What failed, if anything did."""
-    failed = [one for one in counted if one.state == "failed" and one.total > 0]
-    if not failed:
-        return None
-    by_minute = summed((one.counts for one in failed), window.steps)
-    some = [step for step, count in enumerate(by_minute) if count]
-    # The newest minutes may not have arrived: what there is of anything says how far the numbers go.
-    known = max(step for one in window.series for step, value in enumerate(one.values) if value is not None)
-    return _Failures(
-        count=round(sum(one.total for one in failed)),
-        minutes=len(some),
-        first=some[0],
-        last=some[-1],
-        going_on=known - some[-1] < NOW_MINUTES,
-        by_minute=by_minute,
-        by_node=_tally(failed, "address"),
-        by_frontend=_tally(failed, "frontend"),
-        by_protocol=_tally(failed, "protocol"),
-    )
-
-
-def _tally(failed: Sequence[Connections], field: str) -> tuple[tuple[str, int], ...]:
-    tally: Counter[str] = Counter()
-    for one in failed:
-        tally[getattr(one, field)] += round(one.total)
-    return tuple(sorted(tally.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _failed_title(way: WayOut, failures: _Failures) -> str:
-    tense = "fail" if failures.going_on else "failed"
-    minutes = _plural(failures.minutes, "minute")
-    return f"SNAT connections {tense} at {way.words}: {failures.count:,} in {minutes}"
-
-
-def _failed_words(failures: _Failures, window: Window) -> str:
-    """Since when, how many, and whether it goes on."""
-    first, last = at(window, failures.first), at(window, failures.last)
-    if failures.going_on:
-        return (
-            f"{failures.count:,} SNAT connections failed in {_plural(failures.minutes, 'minute')} since "
-            f"{first}, the last at {last}: it goes on."
-        )
-    return (
-        f"{failures.count:,} SNAT connections failed in {_plural(failures.minutes, 'minute')} from {first} "
-        f"to {last}; none has failed since."
-    )
 
 
 # --- a load balancer -------------------------------------------------------------------------------
 
 
 def _at_balancer(
-    snapshot: Snapshot, way: WayOut, every: Sequence[WayOut], window: Window, judged: _Judged
+    snapshot: Snapshot, way: WayOut, every: Sequence[WayOut], window: Window, judged: Judged
 ) -> None:
     # A node that gets out by another way is in the backend pool all the same.
     others = elsewhere(way, every)
@@ -249,26 +111,26 @@ def _at_balancer(
     counted = [one for one in connections(window) if one.address not in others]
     if not used and not counted:
         message = f"Azure Monitor has no data of the nodes of {way.pool_words} at {way.words}."
-        judged.unknown.append(_no_data(way, message))
+        judged.doubt(no_data(way, message))
         return
     if not used:
         message = (
             f"Azure Monitor shows connections of the nodes of {way.pool_words} at {way.words}, but not how "
             "many ports they use."
         )
-        judged.unknown.append(_no_data(way, message))
+        judged.doubt(no_data(way, message))
     unallotted = sorted({one.address for one in used if one.peak is None and one.highest})
     if unallotted:
         message = (
             f"Azure Monitor shows ports in use at {way.words}, but not how many there are, for "
             f"{', '.join(_names(unallotted, way)[:LISTED])}."
         )
-        judged.unknown.append(_no_data(way, message))
+        judged.doubt(no_data(way, message))
     busy = sorted(
         (one for one in used if one.peak is not None),
         key=lambda one: (-(one.peak or 0), one.protocol, one.address),
     )
-    failures = _failures(counted, window)
+    failures = count_failures(counted, window)
     high = [one for one in busy if (one.peak or 0) >= WARNING_AT]
     judged.numbers["failed"] = failures.count if failures else 0
     judged.numbers["ports"] = [
@@ -279,7 +141,7 @@ def _at_balancer(
     critical = (failures is not None and failures.going_on) or any(
         (one.peak or 0) >= CRITICAL_AT for one in high
     )
-    judged.fault = Fault(
+    fault = Fault(
         subject=way.key,
         title=_title(way, failures, high),
         detail=_detail(way, window, failures, high),
@@ -301,14 +163,18 @@ def _at_balancer(
                 _names([one.address for one in high if (one.peak or 0) >= CRITICAL_AT], way)
             ),
         },
-        remediation=remedies(
-            snapshot,
-            way,
-            peak=max((one.highest for one in busy), default=None),
-            failed=failures is not None,
-            busiest=_busiest(failures, high, way),
+        remediation=(
+            *remedies(
+                snapshot,
+                way,
+                peak=max((one.highest for one in busy), default=None),
+                failed=failures is not None,
+                busiest=_busiest(failures, high, way),
+            ),
+            _by_hand(way, "UsedSnatPorts" if failures is None else "SnatConnectionCount"),
         ),
     )
+    judged.faults.append(fault)
 
 
 def _exists(one: PortUse, way: WayOut) -> bool:
@@ -316,7 +182,7 @@ def _exists(one: PortUse, way: WayOut) -> bool:
     return one.address in way.nodes or any(one.allocated)
 
 
-def _busiest(failures: _Failures | None, high: Sequence[PortUse], way: WayOut) -> list[str]:
+def _busiest(failures: Failures | None, high: Sequence[PortUse], way: WayOut) -> list[str]:
     """Names of the nodes to look at first."""
     addresses = [address for address, _ in (failures.by_node if failures else ()) if address]
     return _names([*addresses, *(one.address for one in high)], way)
@@ -355,21 +221,21 @@ def _percent(share: float | None) -> int | None:
     return None if share is None else int(share * 100 + 1e-9)
 
 
-def _title(way: WayOut, failures: _Failures | None, high: Sequence[PortUse]) -> str:
+def _title(way: WayOut, failures: Failures | None, high: Sequence[PortUse]) -> str:
     if failures is not None:
-        return _failed_title(way, failures)
+        return failed_title(way, failures)
     first = high[0]
     more = len(_names([one.address for one in high], way)) - 1
-    others = f", and {_plural(more, 'node')} more at {_percent(WARNING_AT)} % or more" if more else ""
+    others = f", and {plural(more, 'node')} more at {_percent(WARNING_AT)} % or more" if more else ""
     node = way.nodes.get(first.address, first.address)
     uses = f"{'uses' if (first.now or 0) >= WARNING_AT else 'used'} {_percent(first.peak)} %"
     return f"Node {node} {uses} of its {first.protocol} SNAT ports at {way.words}{others}"
 
 
-def _detail(way: WayOut, window: Window, failures: _Failures | None, high: Sequence[PortUse]) -> str:
+def _detail(way: WayOut, window: Window, failures: Failures | None, high: Sequence[PortUse]) -> str:
     sentences = [f"The nodes of {way.pool_words} get out by {way.words}."]
     if failures is not None:
-        sentences.append(_failed_words(failures, window))
+        sentences.append(failed_words(failures, window))
         nodes = _names([address for address, _ in failures.by_node if address], way)
         if nodes:
             sentences.append(f"They came from {_some(nodes)}.")
@@ -381,7 +247,7 @@ def _detail(way: WayOut, window: Window, failures: _Failures | None, high: Seque
         words = [
             f"{way.nodes.get(one.address, one.address)} {_percent(one.peak)} % ({round(used):,} of "
             f"{round(allocated):,}, "
-            f"for {_plural(_minutes(one, WARNING_AT), 'minute')} at {_percent(WARNING_AT)} % or more)"
+            f"for {plural(_minutes(one, WARNING_AT), 'minute')} at {_percent(WARNING_AT)} % or more)"
             for one in full
             for used, allocated in (one.at_peak,)
         ]
@@ -399,13 +265,13 @@ _CONSEQUENCE = (
 # --- a NAT gateway ---------------------------------------------------------------------------------
 
 
-def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judged) -> None:
+def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: Judged) -> None:
     counted = connections(window)
     if not counted:
         # Azure's own health probes are among them, so that there are some at any time.
         message = f"Azure Monitor has no data of connections at {way.words}."
-        judged.unknown.append(_no_data(way, message))
-    failures = _failures(counted, window)
+        judged.doubt(no_data(way, message))
+    failures = count_failures(counted, window)
     datapath = _last_values(window, "DatapathAvailability", DATAPATH_MINUTES)
     available = sum(datapath) / len(datapath) if len(datapath) >= DATAPATH_LEAST else None
     dropped = sum(_known(window, "PacketDropCount"))
@@ -421,7 +287,7 @@ def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judged
         return
     sentences = [f"The nodes of {way.pool_words} get out by {way.words}."]
     if failures is not None:
-        sentences.append(_failed_words(failures, window))
+        sentences.append(failed_words(failures, window))
     if degraded:
         sentences.append(
             f"Its data path was available for {available:.0f} % of the last {len(datapath)} minutes."
@@ -430,13 +296,13 @@ def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judged
         sentences.append(f"It dropped {round(dropped):,} packets.")
     sentences.append(_CONSEQUENCE)
     if failures is not None:
-        title = _failed_title(way, failures)
+        title = failed_title(way, failures)
     else:
         title = f"The data path of {way.words} is available for {available:.0f} % of the time"
     critical = (failures is not None and failures.going_on) or (
         available is not None and available < UNAVAILABLE_BELOW
     )
-    judged.fault = Fault(
+    fault = Fault(
         subject=way.key,
         title=title,
         detail=" ".join(sentences),
@@ -453,15 +319,19 @@ def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judged
             "datapathPercent": judged.numbers["datapathPercent"],
             "connections": judged.numbers["connections"],
         },
-        remediation=remedies(
-            snapshot,
-            way,
-            peak=max(active, default=None),
-            failed=failures is not None,
-            busiest=(),
-            degraded=degraded,
+        remediation=(
+            *remedies(
+                snapshot,
+                way,
+                peak=max(active, default=None),
+                failed=failures is not None,
+                busiest=(),
+                degraded=degraded,
+            ),
+            _by_hand(way, "DatapathAvailability" if failures is None else "SNATConnectionCount"),
         ),
     )
+    judged.faults.append(fault)
 
 
 def _known(window: Window, metric: str) -> list[float]:
@@ -481,14 +351,14 @@ def _last_values(window: Window, metric: str, minutes: int) -> list[float]:
 # --- a firewall ------------------------------------------------------------------------------------
 
 
-def _at_firewall(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judged) -> None:
+def _at_firewall(snapshot: Snapshot, way: WayOut, window: Window, judged: Judged) -> None:
     peaks = {
         one.dimensions.get("protocol", "").upper(): max(value for value in one.values if value is not None)
         for one in of_metric(window, "SNATPortUtilization")
         if any(value is not None for value in one.values)
     }
     if not peaks:
-        judged.unknown.append(_no_data(way, f"Azure Monitor has no data of the ports of {way.words}."))
+        judged.doubt(no_data(way, f"Azure Monitor has no data of the ports of {way.words}."))
     judged.numbers["percent"] = {protocol: round(peak, 1) for protocol, peak in sorted(peaks.items())}
     high = {protocol: peak for protocol, peak in peaks.items() if peak >= WARNING_AT * 100}
     if not high:
@@ -498,9 +368,9 @@ def _at_firewall(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judge
         f"{int(value)} %{f' for {name}' if name else ''}" for name, value in sorted(high.items())
     )
     its = f"its {protocol} SNAT ports" if protocol else "its SNAT ports"
-    judged.fault = Fault(
+    fault = Fault(
         subject=way.key,
-        title=f"{way.words[0].upper()}{way.words[1:]} uses {int(peak)} % of {its}",
+        title=f"{upper(way.words)} uses {int(peak)} % of {its}",
         detail=(
             f"A route leads the nodes of {way.pool_words} out by {way.words}, whose own ports were in use at "
             f"their peak: {used}. They are shared by everybody behind it. {_CONSEQUENCE}"
@@ -519,12 +389,51 @@ def _at_firewall(snapshot: Snapshot, way: WayOut, window: Window, judged: _Judge
                 for one in of_metric(window, "SNATPortUtilization")
             },
         },
-        remediation=remedies(snapshot, way, peak=peak, failed=False, busiest=()),
+        remediation=(
+            *remedies(snapshot, way, peak=peak, failed=False, busiest=()),
+            _by_hand(way, "SNATPortUtilization"),
+        ),
     )
+    judged.faults.append(fault)
 
 
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}{'s' * (count != 1)}"
+_LOOKS = {
+    "UsedSnatPorts": ("average", "BackendIPAddress eq '*' and ProtocolType eq '*'"),
+    "SnatConnectionCount": ("total", "ConnectionState eq 'Failed' and BackendIPAddress eq '*'"),
+    "SNATConnectionCount": ("total", "ConnectionState eq 'Failed'"),
+    "DatapathAvailability": ("average", ""),
+    "SNATPortUtilization": ("maximum", "Protocol eq '*'"),
+}
+"""How each metric is looked at: what is made of the samples of a minute, and which time series."""
+
+
+def _by_hand(way: WayOut, metric: str) -> Remediation:
+    """How to see the numbers for oneself."""
+    aggregation, split = _LOOKS[metric]
+    # Without --top, ten time series come and nothing says that there are more.
+    narrowed = ("--filter", split, "--top", "1000") if split else ()
+    portal = "in the portal, under Metrics of " + way.words
+    if isinstance(way.gate, LoadBalancer):
+        portal += (
+            ", by SNAT Connection Count split by Connection State, or under Diagnose and solve problems of "
+            "the cluster: Connectivity Issues, SNAT Connection and Port Allocation"
+        )
+    return Remediation(
+        summary=f"To see it for yourself: {portal}; or",
+        commands=(
+            az(
+                "monitor metrics list",
+                *("--resource", way.gate.id),
+                *("--metrics", metric),
+                *("--aggregation", aggregation),
+                *("--interval", "PT1M"),
+                *("--offset", "1h"),
+                *narrowed,
+                *("--output", "table"),
+            ),
+        ),
+        docs=_METRICS_DOCS,
+    )
 
 
 def _some(words: Sequence[str], parted: str = ", ") -> str:

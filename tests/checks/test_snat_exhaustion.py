@@ -212,6 +212,29 @@ def test_what_a_finding_says() -> None:
     assert "kubectl get pods --all-namespaces --field-selector spec.nodeName=aks-np-1" in commands
 
 
+@pytest.mark.parametrize(
+    ("snap", "words"),
+    [
+        (
+            balanced(connected("3*30", "Failed")),
+            "--metrics SnatConnectionCount --aggregation total --interval PT1M --offset 1h --filter "
+            "'ConnectionState eq '\"'\"'Failed'\"'\"' and BackendIPAddress eq '\"'\"'*'\"'\"'' --top 1000",
+        ),
+        (balanced(*node_ports(A, "900*30")), "--metrics UsedSnatPorts --aggregation average"),
+        (translated(by_gateway("3*30", "Failed")), "--metrics SNATConnectionCount --aggregation total"),
+    ],
+    ids=["failures", "ports", "a NAT gateway"],
+)
+def test_it_can_be_seen_by_hand(snap: Snapshot, words: str) -> None:
+    """The last remedy is none: it shows the metric, with a `top`, without which Azure leaves series out."""
+    [fault] = said(snap)[0]
+    look = fault.remediation[-1]
+    assert look.summary.startswith("To see it for yourself: in the portal, under Metrics of ")
+    [command] = look.commands
+    assert command.startswith(f"az monitor metrics list --resource {fault.resource} ")
+    assert words in command
+
+
 def test_what_a_finding_says_of_ports_alone() -> None:
     """The fullest node in the title, and how many more there are."""
     [fault] = said(balanced(*node_ports(A, "800*30"), *node_ports(B, "950*30"), *node_ports(C, "5*30")))[0]
@@ -369,7 +392,7 @@ def test_not_the_tunnels_way(cluster: dict[str, Any], code: str) -> None:
     [kept] = numbers(snap)
     assert kept["failed"] == 90
     assert kept["ports"][0]["percent"] == 97
-    assert kept["title"] == 'SNAT connections fail at load balancer "kubernetes": 90 in 30 minutes'
+    assert kept["titles"] == ['SNAT connections fail at load balancer "kubernetes": 90 in 30 minutes']
     unread = snapshot(NODES, balancers=missing("kubernetes"), **cluster)
     assert said(unread) == ([], [], [code])
 
@@ -399,7 +422,7 @@ def test_numbers_are_kept_of_what_is_well() -> None:
     ]
     assert kept["ports"][0]["series"]["values"] == [150] * 30
     assert kept["window"] == {"from": "2026-03-01T07:30:00Z", "to": "2026-03-01T08:00:00Z"}
-    assert "title" not in kept
+    assert "titles" not in kept
 
 
 # --- other ways out --------------------------------------------------------------------------------
@@ -572,7 +595,8 @@ def test_what_is_recommended_has_room_for_what_was_seen() -> None:
     [fault] = said(translated(*busy))[0]
     assert "Give the NAT gateway 5 addresses instead of 1" in fault.remediation[0].summary
     [fault] = said(translated(by_gateway("9*30"), series(DATAPATH, "40*30")))[0]
-    assert not any(remedy.commands for remedy in fault.remediation)
+    *mending, _look = fault.remediation
+    assert not any(remedy.commands for remedy in mending)
     used = {FIREWALL: usage(window(series("SNATPortUtilization", "92*30", protocol="TCP")))}
     large = structs.replace(firewall(), public_addresses=20)
     [fault] = said(snapshot(ROUTED, api=api_server(), appliances={"10.0.1.4": large}, used=used))[0]

@@ -143,7 +143,7 @@ def test_a_private_cluster_keeps_its_numbers(monitor: Monitor) -> None:
     [way] = said["evidence"]["waysOut"]
     assert way["failed"] > 0
     assert way["ports"][0]["percent"] >= 90
-    assert "SNAT connections fail" in way["title"]
+    assert "SNAT connections fail" in way["titles"][0]
     for state in monitor.clusters().values():
         assert all(one["evidence"] is None for one in state["checks"])
 
