@@ -26,7 +26,7 @@ and others, IEEE Signal Process. Lett. 12 (2005). Numbers without a source were 
 import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from statistics import median
 
 from msgspec import Struct, structs
@@ -41,6 +41,10 @@ LATE = 3
 """Hours that may be missing at the end: Azure Monitor lags, and an hour without traffic has no point."""
 SHORTEST = 8
 """Hours that growth must have gone on: what rises for less is mostly a rollout or a scaling, and ends."""
+FINEST = 4e-3
+"""The part of the range of values that counts as noise even where there seems to be less."""
+STUCK = 2
+"""Hours in a row at the limit that are no spike: use cannot be seen to grow above it, and looks flat."""
 LATELY = 4 * DAY
 """Hours whose noise counts by itself: it may have grown with the level."""
 
@@ -105,6 +109,26 @@ def forecast(values: Sequence[float | None], limit: float, *, horizon: int = 168
     if missing > DAY // 2:
         return TooLittle(f"{missing} of the last {DAY} hours are without data")
 
+    found = _told(use, points, limit, horizon)
+    full = _full(use, limit)
+    if full >= STUCK:
+        return structs.replace(found, level=max(found.level, limit), reaches=0.0, earliest=0.0, latest=0.0)
+    if full:
+        # A value at the limit says no more than that it would be there or above: no line has to meet it.
+        use[len(use) - 1 - silent] = None
+        above = _told(use, points, limit, horizon)
+        if above.reaches is not None and (found.reaches is None or above.reaches < found.reaches):
+            return above
+    return found
+
+
+def _full(use: list[float | None], limit: float) -> int:
+    """The hours at the end that are at the limit."""
+    known = (value for value in reversed(use) if value is not None)
+    return sum(1 for _ in takewhile(lambda value: value >= limit, known))
+
+
+def _told(use: list[float | None], points: int, limit: float, horizon: int) -> Forecast:
     path = _path(use, horizon)
     return Forecast(
         level=path.level,
@@ -149,7 +173,7 @@ def _path(use: list[float | None], horizon: int) -> _Path:
         if value is not None
     ]
     known = _known(use)
-    line, noise = _growth(plain, least=(max(known) - min(known)) * 1e-3)
+    line, noise = _growth(plain, least=(max(known) - min(known)) * FINEST)
     if rhythm and line.slope > 0 and _usual(use, line):
         line = structs.replace(line, slope=0.0)
     if rhythm:

@@ -407,3 +407,29 @@ def test_measured() -> None:
     assert got.missed < 0.2
     assert got.alarms < 0.02
     assert got.median < 3
+
+
+@pytest.mark.parametrize("off", [0, 0.3, 0.8])
+@pytest.mark.parametrize("full", [0.2, 0.7, 1.5, 2.5, 6, 30])
+@pytest.mark.parametrize("per_hour", [5, 25, 60])
+def test_what_is_full_stays_full(per_hour: float, full: float, off: float) -> None:
+    """Use that grew up to the limit cannot be seen to grow above it: it has reached it, and goes on to."""
+    limit = 1024
+    values = [
+        round(min(limit, max(140, limit + per_hour * (full - off - back))))
+        for back in range(HISTORY - 1, -1, -1)
+    ]
+    found = forecast(values, limit)
+    assert isinstance(found, Forecast)
+    assert found.reaches is not None
+    assert found.reaches <= 1
+
+
+def test_an_hour_at_the_limit_is_a_spike_at_first() -> None:
+    """Only what was on its way there, or stays, has reached it."""
+    values = drawn(level(300))
+    spike = forecast([*values[:-1], 1024], 1024)
+    stays = forecast([*values[:-2], 1024, 1024], 1024)
+    assert isinstance(spike, Forecast)
+    assert isinstance(stays, Forecast)
+    assert (spike.reaches, stays.reaches) == (None, 0.0)
