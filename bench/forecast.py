@@ -582,6 +582,8 @@ def figures(rivals: int) -> Iterator[Figure]:
         if ours:
             full = next(one for one in cases if len(one.values) == 672)
             took = median_ms(partial(forecast, full.values, full.limit), 20)
+        if got.median is not None:
+            yield Figure(f"{what}: median error of the crossing", got.median, "h", None, note)
         yield Figure(f"{what}: crossings within a day missed", 100 * (got.missed or 0), "%", None, note)
         yield Figure(f"{what}: false alarms within a day", 100 * (got.alarms or 0), "%", None, note)
         yield Figure(f"{what}: one forecast", took, "ms", 15 if ours else None, "28 days" if ours else note)
