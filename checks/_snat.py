@@ -9,6 +9,11 @@ from checks._ways_out import WayOut, not_for_the_tunnel, ways_out
 from facts.finding import Fault, Observed, Reason, Statement, Unknown
 from facts.snapshot import Snapshot
 
+CONSEQUENCE = (
+    "Once ports are used up, new connections fail until old ones let go of theirs, and nodes cannot open the "
+    "tunnel to the API server."
+)
+"""What it leads to."""
 _NOBODY = frozenset({"stopped", "network_isolated"})
 """Why nobody gets out at all, so that there are no numbers either."""
 
@@ -74,6 +79,25 @@ def _judged(snapshot: Snapshot, way: WayOut, every: Sequence[WayOut], judge: Jud
 def no_data(way: WayOut, message: str) -> Reason:
     """Azure has no number that is needed."""
     return Reason(code="no_data", message=message, resource=way.gate.id)
+
+
+def nothing_counted(way: WayOut, span: str) -> Reason:
+    """Azure has no number at all, over a time such as `28 days`, though somebody gets out there."""
+    message = (
+        f"Azure Monitor has no data of {way.words} for {span}, though the nodes of {way.pool_words} get out "
+        "by it. No data is not 0: look at the metrics in the portal, and if they are empty there too, ask "
+        "Azure's support."
+    )
+    return no_data(way, message)
+
+
+def head(snapshot: Snapshot, way: WayOut) -> dict[str, Any]:
+    """What evidence of each finding begins with."""
+    return {
+        "through": way.gate.id,
+        "outboundType": snapshot.cluster.outbound_type,
+        "pools": [pool.name for pool in way.pools],
+    }
 
 
 def plural(count: int, word: str, ending: str = "s") -> str:

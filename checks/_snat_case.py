@@ -37,7 +37,6 @@ class Used(Struct, frozen=True):
     @classmethod
     def of(cls, balancer: LoadBalancer, way: WayOut, every: Sequence[WayOut], usage: Usage | None) -> "Used":
         """What Azure Monitor counted, without nodes that get out by another way or are gone."""
-        others = elsewhere(way, every)
         recent: dict[int, tuple[PortUse, ...]] = {}
         peaks: dict[int, float] = {}
         hours: dict[tuple[str, int], tuple[float | None, ...]] = {}
@@ -45,11 +44,7 @@ class Used(Struct, frozen=True):
         if usage and isinstance(usage.recent, Window):
             span = f"in the last {usage.recent.steps * usage.recent.step_minutes} minutes"
             for version in (4, 6):
-                found = [
-                    one
-                    for one in ports(_of_version(usage.recent, version))
-                    if one.address not in others and (one.address in way.nodes or any(one.allocated))
-                ]
+                found = own_ports(_of_version(usage.recent, version), way, every)
                 found.sort(key=lambda one: (-one.highest, one.protocol, one.address))
                 recent[version] = tuple(found)
                 if any(value is not None for one in found for value in one.used):
@@ -84,7 +79,22 @@ class Used(Struct, frozen=True):
         return None
 
 
+def own_ports(window: Window, way: WayOut, every: Sequence[WayOut]) -> list[PortUse]:
+    """The ports of nodes that get out by a load balancer.
+
+    A node that gets out by another way is in the backend pool all the same, and one that is gone is shown
+    with no ports for a while.
+    """
+    others = elsewhere(way, every)
+    return [
+        one
+        for one in ports(window)
+        if one.address not in others and (one.address in way.nodes or any(one.allocated))
+    ]
+
+
 def any_points(window: Window) -> bool:
+    """Whether there is any number."""
     return any(value is not None for one in window.series for value in one.values)
 
 
@@ -95,6 +105,7 @@ def silent(window: Window) -> int:
 
 
 def days(window: Window) -> int:
+    """How long a window is."""
     return window.steps * window.step_minutes // 1440
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from checks._forecast import LATE, Forecast, TooLittle, forecast
-from checks._snat import Judged, no_data, plural
+from checks._snat import CONSEQUENCE, Judged, head, no_data, nothing_counted, plural
 from checks._snat_advice import remedies
 from checks._snat_case import Case, any_points, days, silent, unread_addresses
 from checks._snat_ports import (
@@ -93,12 +93,7 @@ def foretell(case: Case, judged: Judged) -> None:
         elif any_points(recent):
             judged.numbers["forecast"] = {"why": "Azure Monitor has data of the last minutes alone"}
         else:
-            message = (
-                f"Azure Monitor has no data of {way.words} for {days(window)} days, "
-                f"though the nodes of {way.pool_words} get out by it. No data is not 0: look at the "
-                "metrics in the portal, and if they are empty there too, ask Azure's support."
-            )
-            judged.doubt(no_data(way, message))
+            judged.doubt(nothing_counted(way, f"{days(window)} days"))
         return
     if silent(window) > LATE:
         if isinstance(recent, Missing):
@@ -246,20 +241,15 @@ def _exhaustion(case: Case, window: Window, soon: Sequence[tuple[_Course, Foreca
             "more: this is a coarse bound. To one and the same destination each address carries "
             f"{GATEWAY_TO_ONE_DESTINATION:,}."
         )
-    detail.append(
-        "Once ports are used up, new connections fail until old ones let go of theirs, and nodes cannot open "
-        "the tunnel to the API server."
-    )
+    detail.append(CONSEQUENCE)
     return Fault(
         subject=f"{way.key}#forecast",
         title=_forecast_title(way, course, first, hours),
         detail=" ".join(detail),
         resource=way.gate.id,
         severity=Severity.INFO if isinstance(way.gate, NatGateway) else Severity.WARNING,
-        evidence={
-            "through": way.gate.id,
-            "outboundType": case.snapshot.cluster.outbound_type,
-            "pools": [pool.name for pool in way.pools],
+        evidence=head(case.snapshot, way)
+        | {
             "forecast": {one.name: one.told(window, found) for one, found in soon},
             "history": {one.name: drawn(window, one.values) for one, _ in soon},
             "busiest": [

@@ -34,10 +34,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from checks._remedies import az
-from checks._snat import Judged, every_way, no_data, plural, upper
+from checks._snat import CONSEQUENCE, Judged, every_way, head, no_data, nothing_counted, plural, upper
 from checks._snat_advice import remedies
+from checks._snat_case import own_ports
 from checks._snat_failures import LISTED, Failures, count_failures, failed_title, failed_words
-from checks._snat_use import PortUse, at, connections, drawn, of_metric, ports, summed
+from checks._snat_use import PortUse, at, connections, drawn, of_metric, summed
 from checks._ways_out import WayOut, elsewhere
 from facts.filters import Firewall, Missing
 from facts.finding import Fault, Remediation, Severity, Statement
@@ -82,12 +83,7 @@ def _judge(snapshot: Snapshot, way: WayOut, every: Sequence[WayOut], judged: Jud
         judged.doubt(window.reason)
         return
     if not window.series:
-        message = (
-            f"Azure Monitor has no data of {way.words} for the last {window.steps * window.step_minutes} "
-            f"minutes, though the nodes of {way.pool_words} get out by it. No data is not 0: look at the "
-            "metrics in the portal, and if they are empty there too, ask Azure's support."
-        )
-        judged.doubt(no_data(way, message))
+        judged.doubt(nothing_counted(way, f"the last {window.steps * window.step_minutes} minutes"))
         return
     judged.numbers["window"] = {"from": at(window, 0), "to": at(window, window.steps)}
     match way.gate:
@@ -105,9 +101,8 @@ def _judge(snapshot: Snapshot, way: WayOut, every: Sequence[WayOut], judged: Jud
 def _at_balancer(
     snapshot: Snapshot, way: WayOut, every: Sequence[WayOut], window: Window, judged: Judged
 ) -> None:
-    # A node that gets out by another way is in the backend pool all the same.
     others = elsewhere(way, every)
-    used = [one for one in ports(window) if one.address not in others and _exists(one, way)]
+    used = own_ports(window, way, every)
     counted = [one for one in connections(window) if one.address not in others]
     if not used and not counted:
         message = f"Azure Monitor has no data of the nodes of {way.pool_words} at {way.words}."
@@ -148,10 +143,8 @@ def _at_balancer(
         resource=way.gate.id,
         severity=Severity.CRITICAL if critical else Severity.WARNING,
         confidence="observed",
-        evidence={
-            "through": way.gate.id,
-            "outboundType": snapshot.cluster.outbound_type,
-            "pools": [pool.name for pool in way.pools],
+        evidence=head(snapshot, way)
+        | {
             "window": judged.numbers["window"],
             "failed": failures.evidence(window, way.nodes) if failures else None,
             "ports": [
@@ -175,11 +168,6 @@ def _at_balancer(
         ),
     )
     judged.faults.append(fault)
-
-
-def _exists(one: PortUse, way: WayOut) -> bool:
-    """Whether ports are a node's, and not those of one that is gone: it is shown with none for a while."""
-    return one.address in way.nodes or any(one.allocated)
 
 
 def _busiest(failures: Failures | None, high: Sequence[PortUse], way: WayOut) -> list[str]:
@@ -252,14 +240,8 @@ def _detail(way: WayOut, window: Window, failures: Failures | None, high: Sequen
             for used, allocated in (one.at_peak,)
         ]
         sentences.append(f"Of their {protocol} ports, these nodes used at their peak: {_some(words, '; ')}.")
-    sentences.append(_CONSEQUENCE)
+    sentences.append(CONSEQUENCE)
     return " ".join(sentences)
-
-
-_CONSEQUENCE = (
-    "Once ports are used up, new connections fail until old ones let go of theirs, and nodes cannot open the "
-    "tunnel to the API server."
-)
 
 
 # --- a NAT gateway ---------------------------------------------------------------------------------
@@ -294,7 +276,7 @@ def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: Judged)
         )
     if dropped:
         sentences.append(f"It dropped {round(dropped):,} packets.")
-    sentences.append(_CONSEQUENCE)
+    sentences.append(CONSEQUENCE)
     if failures is not None:
         title = failed_title(way, failures)
     else:
@@ -309,10 +291,8 @@ def _at_gateway(snapshot: Snapshot, way: WayOut, window: Window, judged: Judged)
         resource=way.gate.id,
         severity=Severity.CRITICAL if critical else Severity.WARNING,
         confidence="observed",
-        evidence={
-            "through": way.gate.id,
-            "outboundType": snapshot.cluster.outbound_type,
-            "pools": [pool.name for pool in way.pools],
+        evidence=head(snapshot, way)
+        | {
             "window": judged.numbers["window"],
             "failed": failures.evidence(window, way.nodes) if failures else None,
             "droppedPackets": round(dropped),
@@ -373,15 +353,13 @@ def _at_firewall(snapshot: Snapshot, way: WayOut, window: Window, judged: Judged
         title=f"{upper(way.words)} uses {int(peak)} % of {its}",
         detail=(
             f"A route leads the nodes of {way.pool_words} out by {way.words}, whose own ports were in use at "
-            f"their peak: {used}. They are shared by everybody behind it. {_CONSEQUENCE}"
+            f"their peak: {used}. They are shared by everybody behind it. {CONSEQUENCE}"
         ),
         resource=way.gate.id,
         severity=Severity.CRITICAL if peak >= CRITICAL_AT * 100 else Severity.WARNING,
         confidence="observed",
-        evidence={
-            "through": way.gate.id,
-            "outboundType": snapshot.cluster.outbound_type,
-            "pools": [pool.name for pool in way.pools],
+        evidence=head(snapshot, way)
+        | {
             "window": judged.numbers["window"],
             "percent": judged.numbers["percent"],
             "series": {

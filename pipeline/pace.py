@@ -30,9 +30,9 @@ _REMAINING = "x-ms-ratelimit-remaining-subscription-{}"
 
 Bucket = Literal["reads", "writes", "run-commands", "metrics"]
 
-BURST = {"reads": 200, "writes": 150, "run-commands": 100, "metrics": 50}
+BURST: dict[Bucket, int] = {"reads": 200, "writes": 150, "run-commands": 100, "metrics": 50}
 """Requests that may go out at once: the bucket's 250 or 200, less what others may have taken."""
-REFILL = {"reads": 25.0, "writes": 10.0, "run-commands": 8.0, "metrics": 10.0}
+REFILL: dict[Bucket, float] = {"reads": 25.0, "writes": 10.0, "run-commands": 8.0, "metrics": 10.0}
 """Requests that come back each second."""
 LOW = 50
 """With fewer left than this, every request waits for its refill."""
@@ -87,10 +87,7 @@ class Pacer:
     def is_held(self, url: str) -> bool:
         """Whether Azure has said to wait, and the time is not over."""
         now = asyncio.get_running_loop().time()
-        return any(
-            self.budget(url, bucket).not_before > now
-            for bucket in ("reads", "writes", "run-commands", "metrics")
-        )
+        return any(self.budget(url, bucket).not_before > now for bucket in BURST)
 
     def budget(self, url: str, bucket: Bucket = "reads") -> _Budget:
         """The budget that a request draws on; requests outside any subscription share one."""

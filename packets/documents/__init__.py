@@ -58,6 +58,12 @@ def text(document: Document, field: str) -> str:
     return "" if value is None else str(value)
 
 
+def number(document: Document, field: str) -> int | None:
+    """A whole number; `None` if it is missing, or no number."""
+    value = document.get(field)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def reference(document: Document, field: str) -> str:
     """The id of the resource that a field refers to, empty if it refers to none."""
     value = document.get(field)

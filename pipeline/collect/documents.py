@@ -13,7 +13,7 @@ from facts import resource_id
 from facts.finding import ClusterRef
 from facts.outbound import OutboundProfile
 from facts.snapshot import Cluster
-from packets.documents import both, properties
+from packets.documents import both, number, properties
 
 Document = Mapping[str, Any]
 
@@ -158,23 +158,18 @@ def _outbound(network: Document) -> OutboundProfile:
     balancer, gateway = _map(network, "loadBalancerProfile"), _map(network, "natGatewayProfile")
     managed = _map(balancer, "managedOutboundIPs")
     return OutboundProfile(
-        allocated_ports=(_number(balancer, "allocatedOutboundPorts") or 0) if balancer else None,
-        idle_timeout_minutes=_number(balancer, "idleTimeoutInMinutes"),
-        managed_addresses=_number(managed, "count"),
-        managed_addresses_v6=_number(managed, "countIPv6"),
+        allocated_ports=(number(balancer, "allocatedOutboundPorts") or 0) if balancer else None,
+        idle_timeout_minutes=number(balancer, "idleTimeoutInMinutes"),
+        managed_addresses=number(managed, "count"),
+        managed_addresses_v6=number(managed, "countIPv6"),
         address_ids=_ids(_map(balancer, "outboundIPs"), "publicIPs"),
         prefix_ids=_ids(_map(balancer, "outboundIPPrefixes"), "publicIPPrefixes"),
-        gateway_addresses=_number(_map(gateway, "managedOutboundIPProfile"), "count"),
+        gateway_addresses=number(_map(gateway, "managedOutboundIPProfile"), "count"),
     )
 
 
 def _ids(document: Document, field: str) -> tuple[str, ...]:
     return tuple(_text(one, "id") for one in _each(document, field) if _text(one, "id"))
-
-
-def _number(document: Document, field: str) -> int | None:
-    value = document.get(field)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _pool(document: Document) -> AgentPool:
@@ -192,7 +187,7 @@ def _pool(document: Document) -> AgentPool:
             resource_id.key(str(group))
             for group in _map(document, "networkProfile").get("applicationSecurityGroups") or ()
         ),
-        max_count=_number(document, "maxCount") if document.get("enableAutoScaling") is True else None,
+        max_count=number(document, "maxCount") if document.get("enableAutoScaling") is True else None,
         max_surge=_text(_map(document, "upgradeSettings"), "maxSurge"),
         public_addresses=document.get("enableNodePublicIP") is True,
     )

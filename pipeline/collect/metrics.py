@@ -205,7 +205,7 @@ async def read_usage(inventory: Inventory, wanted: str, location: str) -> Usage:
     key = resource_id.key(wanted)
     parts = resource_id.parse(wanted)
     kind = parts.type.lower()
-    region = location.replace(" ", "").lower()
+    region = _region(location)
     batch = await _batch(inventory, kind, key, region)
     scope = (kind, parts.subscription_id.lower(), region)
 
@@ -229,7 +229,7 @@ async def _batch(inventory: Inventory, kind: str, key: str, region: str) -> tupl
     chunk: list[str] = []
     weight = 0
     for other, model in sorted(listed.items()):
-        if model.location.replace(" ", "").lower() != region or not _counts(model):
+        if _region(model.location) != region or not _counts(model):
             continue
         more = _weight(model)
         if chunk and (len(chunk) == BATCH or weight + more > WEIGHT):
@@ -239,6 +239,11 @@ async def _batch(inventory: Inventory, kind: str, key: str, region: str) -> tupl
         chunk.append(other)
         weight += more
     return tuple(chunk) if key in chunk else (key,)
+
+
+def _region(location: str) -> str:
+    """A region as addresses have it: `westeurope`, however it is written."""
+    return location.replace(" ", "").lower()
 
 
 def _counts(model: Any) -> bool:

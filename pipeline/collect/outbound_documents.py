@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from facts import resource_id
-from packets.documents import Document, objects, properties, reference, text
+from packets.documents import Document, number, objects, properties, reference, text
 
 
 class FrontendModel(Struct, frozen=True, kw_only=True):
@@ -82,8 +82,8 @@ def read_balancer(document: Document) -> BalancerModel:
                 id=text(rule, "id"),
                 name=text(rule, "name"),
                 protocol=text(held, "protocol") or "All",
-                allocated_ports=_number(held, "allocatedOutboundPorts") or 0,
-                idle_timeout_minutes=_number(held, "idleTimeoutInMinutes"),
+                allocated_ports=number(held, "allocatedOutboundPorts") or 0,
+                idle_timeout_minutes=number(held, "idleTimeoutInMinutes"),
                 frontends=tuple(
                     frontends[key]
                     for one in objects(held, "frontendIPConfigurations")
@@ -150,7 +150,7 @@ def read_gateway(document: Document) -> GatewayModel:
         name=text(document, "name"),
         location=text(document, "location"),
         sku=str(sku.get("name") or "Standard") if isinstance(sku, dict) else "Standard",
-        idle_timeout_minutes=_number(body, "idleTimeoutInMinutes"),
+        idle_timeout_minutes=number(body, "idleTimeoutInMinutes"),
         address_ids=_ids(
             (*objects(body, "publicIpAddresses"), *objects(body, "publicIpAddressesV6")),
         ),
@@ -171,8 +171,3 @@ def read_prefix(document: Document) -> Addresses:
 
 def _ids(documents: Iterable[Document]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found for one in documents if (found := text(one, "id"))))
-
-
-def _number(document: Document, field: str) -> int | None:
-    value = document.get(field)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
