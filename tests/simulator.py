@@ -26,6 +26,20 @@ WORKLOADS = "6c0b6a52-3a0e-4a58-9d0c-0f5a3b1e7c41"
 """One of the sample's subscriptions."""
 
 
+def documents(cluster: str, kind: str = "") -> list[dict[str, Any]]:
+    """The resources in a cluster's folder of the sample fleet, of those kinds that end so, or all."""
+    found: list[dict[str, Any]] = []
+    for file in sorted((SAMPLE / cluster).glob("*.json")):
+        content = json.loads(file.read_text())
+        if isinstance(content, list):
+            found += content
+        elif "id" in content:
+            found.append(content)
+        else:  # a list response, or what is by resource id, as metrics are
+            found += content.get("value", [])
+    return [one for one in found if one.get("type", "").lower().endswith(kind.lower())]
+
+
 class RunningSimulator:
     """`python -m local.azure` on a free port, from `with` to the end of it.
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.end_to_end.monitor import Monitor, monitoring
 from tests.processes import ROOT
+from tests.simulator import documents
 
 CLUSTER = "aks-api-weu"
 """Healthy, in a network of its owner's."""
@@ -24,17 +25,6 @@ def monitor(tmp_path: Path) -> Iterator[Monitor]:
         yield running
 
 
-def documents(kind: str) -> list[dict[str, Any]]:
-    """The cluster's resources of one kind."""
-    found: list[dict[str, Any]] = []
-    for file in (ROOT / "local/fleets/sample" / CLUSTER).glob("*.json"):
-        if file.name.endswith(".metrics.json"):
-            continue
-        content = json.loads(file.read_text())
-        found += content if isinstance(content, list) else content.get("value", [content])
-    return [one for one in found if one.get("type", "").lower().endswith(kind.lower())]
-
-
 def outcomes(monitor: Monitor) -> dict[str, str]:
     """What each check said."""
     network = ("nsg-kubelet-port", "egress-tunnel-port")
@@ -43,10 +33,10 @@ def outcomes(monitor: Monitor) -> dict[str, str]:
 
 def test_a_black_hole_opens_and_resolves(monitor: Monitor) -> None:
     """A route table that drops the API server's address is found, by name, with the command that mends it."""
-    [cluster] = documents("/managedClusters")
+    [cluster] = documents(CLUSTER, "/managedClusters")
     fqdn = cluster["properties"]["fqdn"]
     [address] = NAMES[fqdn]
-    [network] = documents("/virtualNetworks")
+    [network] = documents(CLUSTER, "/virtualNetworks")
     table = f"{network['id'].partition('/providers/')[0]}/providers/Microsoft.Network/routeTables/rt-new"
     route = {
         "name": "sinkhole",
@@ -90,7 +80,7 @@ def test_a_black_hole_opens_and_resolves(monitor: Monitor) -> None:
 
 def test_an_admin_rule_opens_and_resolves(monitor: Monitor) -> None:
     """It stands above every group; while nobody may list the rules, what they did is kept."""
-    [network] = documents("/virtualNetworks")
+    [network] = documents(CLUSTER, "/virtualNetworks")
     rule = {
         "id": f"{network['id'].partition('/providers/')[0]}/providers/Microsoft.Network/networkManagers/nm"
         "/securityAdminConfigurations/baseline/ruleCollections/nodes/rules/deny-kubelet",

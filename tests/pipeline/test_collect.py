@@ -1,6 +1,5 @@
 """What Azure answers in part is not healthy: each gap in its documents is a reason, never a pass."""
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ from pipeline.collect.kinds import CLUSTERS
 from pipeline.run import examine
 from pipeline.store import Store
 from tests.processes import Azurite
-from tests.simulator import SAMPLE, RunningSimulator
+from tests.simulator import RunningSimulator, documents
 
 Resource = dict[str, Any]
 Edit = Callable[[Resource], object]
@@ -54,17 +53,6 @@ async def clients(
     made = Clients(settings.load())
     yield made
     await made.close()
-
-
-def documents(name: str, kind: str = "") -> list[Resource]:
-    """The resources in a cluster's folder of the fleet, of one kind or all."""
-    found: list[Resource] = []
-    for file in sorted((SAMPLE / name).glob("*.json")):
-        if file.name.endswith(".metrics.json"):
-            continue
-        content = json.loads(file.read_text())
-        found += content if isinstance(content, list) else content.get("value", [content])
-    return [one for one in found if not kind or one.get("type", "").lower() == kind.lower()]
 
 
 async def judged(clients: Clients, name: str) -> tuple[Outcome, list[str]]:

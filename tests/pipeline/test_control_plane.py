@@ -17,7 +17,7 @@ from pipeline.collect import collect, names
 from pipeline.collect.inventory import ADMIN_RULES, ADMIN_RULES_PAGE, RULE_COLLECTION_GROUPS, Inventory
 from pipeline.collect.kinds import FIREWALLS, IP_GROUPS, POLICIES, ROUTE_TABLES
 from tests.processes import free_ports
-from tests.simulator import SAMPLE, WORKLOADS, RunningSimulator
+from tests.simulator import SAMPLE, WORKLOADS, RunningSimulator, documents
 
 Resource = dict[str, Any]
 
@@ -75,17 +75,6 @@ async def clients(azure: RunningSimulator, monkeypatch: pytest.MonkeyPatch) -> A
     made = Clients(settings.load())
     yield made
     await made.close()
-
-
-def documents(name: str, kind: str) -> list[Resource]:
-    """The resources in a folder of the sample fleet, of one kind of the network provider or AKS."""
-    found: list[Resource] = []
-    for file in sorted((SAMPLE / name).glob("*.json")):
-        content = json.loads(file.read_text())
-        if isinstance(content, dict) and "id" not in content and "value" not in content:
-            continue
-        found += content if isinstance(content, list) else content.get("value", [content])
-    return [one for one in found if one.get("type", "").lower().endswith(kind.lower())]
 
 
 def cluster(name: str) -> Resource:
